@@ -1,0 +1,1 @@
+//! Program headers of libpal.
