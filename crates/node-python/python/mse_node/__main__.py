@@ -1,0 +1,160 @@
+"""`python3 -m mse_node`: waits for the configuration, then serves the application in this process.
+
+`--dev` serves an application over plain HTTP for local tests: no enclave, no TLS, no Rust extension.
+Exit codes: 0 after SIGTERM or SIGINT, 1 for any failure, 2 for wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import atexit
+import contextlib
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from mse_node import application, evidence, serve, wsgi
+
+
+def main() -> int:
+    """Runs the node or the development server; returns the exit code."""
+    arguments = _parse()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, ValueError):
+            stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    # Until the application runs there is nothing to finish: every write of the node is atomic.
+    _on_stop(lambda: _leave(0))
+    try:
+        serve.check_version()
+        if arguments.dev:
+            _develop(arguments.application, arguments.host, arguments.port)
+        else:
+            _run()
+    except (application.ApplicationError, serve.ServeError) as error:
+        _say(f"error: {error}")
+        if error.__cause__ is not None:
+            _say(application.describe(error.__cause__, show_source=True))
+        return 1
+    return 0
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="mse_node", description="Runs the application of an MSE package.")
+    parser.add_argument("--dev", action="store_true", help="serve an application over plain HTTP, for local tests")
+    parser.add_argument("--application", metavar="MODULE:VARIABLE", help="with --dev: what to serve")
+    parser.add_argument("--host", default="127.0.0.1", help="with --dev: the address to listen on")
+    parser.add_argument("--port", type=int, default=5000, help="with --dev: the port to listen on")
+    arguments = parser.parse_args()
+    if arguments.dev and not arguments.application:
+        parser.error("--dev needs --application MODULE:VARIABLE")
+    return arguments
+
+
+def _develop(name: str, host: str, port: int) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        raise serve.ServeError(f"cannot listen on {host} port {port}: {error.strerror}") from None
+    listener.listen(serve.BACKLOG)
+    module_path = os.environ.setdefault("MODULE_PATH", os.getcwd())
+    app = _load(name, module_path, show_source=True)
+    server = serve.Server(listener.detach(), tls=None)
+    _serve(server, app, lambda plain: plain, lambda plain: plain, lambda: _say(f"serving {name}"))
+
+
+def _run() -> None:
+    from mse_node import _node
+
+    try:
+        node = _node.start()
+        _wait(node)
+        places = node.prepare()
+    except _node.NodeError as error:
+        raise serve.ServeError(str(error)) from None
+    os.environ.update(places.environment)
+    for name in ("MSE_ROOT", "MSE_MEMORY"):
+        os.environ.pop(name, None)
+    os.chdir(places.module_path)
+    app = _load(places.application, places.module_path, show_source=not places.confidential)
+    server = serve.Server(node.detach_listener(), serve.Tls(places.certificate, places.key))
+    _serve(
+        server,
+        app,
+        lambda plain: evidence.wsgi(plain, node.evidence),
+        lambda plain: evidence.asgi(plain, node.evidence),
+        node.forget_key_files,
+    )
+
+
+def _wait(node: Any) -> None:
+    """Waits for the configuration on a thread, so that the main thread hears signals meanwhile."""
+    done = threading.Event()
+    failures: list[BaseException] = []
+
+    def wait() -> None:
+        try:
+            node.wait()
+        except BaseException as error:
+            failures.append(error)
+        done.set()
+
+    threading.Thread(target=wait, daemon=True, name="mse-configuration").start()
+    done.wait()
+    if failures:
+        raise failures[0]
+
+
+def _load(name: str, module_path: str, show_source: bool) -> Callable[..., Any]:
+    sys.argv = ["mse_node"]
+    sys.path[0] = module_path
+    return application.load(name, show_source)
+
+
+def _serve(
+    server: serve.Server,
+    app: Callable[..., Any],
+    before_wsgi: Callable[..., Any],
+    before_asgi: Callable[..., Any],
+    started: Callable[[], None],
+) -> None:
+    def stop() -> None:
+        threading.Timer(serve.DRAIN_SECONDS + serve.SHUTDOWN_SECONDS + 1, lambda: _leave(0)).start()
+        server.stop()
+
+    _on_stop(stop)
+    if application.interface(app) == application.ASGI:
+        server.run_asgi(before_asgi(app), started)
+    else:
+        server.run_wsgi(before_wsgi(wsgi.conforming(app)), started)
+
+
+def _on_stop(action: Callable[[], None]) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: action())
+
+
+def _leave(code: int) -> None:
+    """Ends the process without the interpreter's own shutdown, which the application server's threads can abort."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+    os._exit(code)
+
+
+def _say(text: str) -> None:
+    with contextlib.suppress(OSError):
+        print(f"mse: {text}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    code = main()
+    with contextlib.suppress(Exception):
+        atexit._run_exitfuncs()
+    _leave(code)
