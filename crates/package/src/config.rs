@@ -1,0 +1,312 @@
+//! `mse.toml`, and the node configuration that follows from it.
+//!
+//! `mse.toml` is written by the code provider and travels in the package; [`NodeConfig`] is the part
+//! of it that shapes the node's behaviour. It is rendered as canonical JSON into the manifest's
+//! `loader.env.MSE_NODE_CONFIG` and so measured: an operator who changes it changes the fingerprint.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
+
+const FILE: &str = "mse.toml";
+
+/// Largest `mse.toml` that is read, in bytes.
+pub const LIMIT: usize = 64 * 1024;
+
+/// The content of `mse.toml`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AppConfig {
+    /// The application's name: 1 to 64 letters, digits, `-` and `_`, the first a letter or digit.
+    pub name: String,
+    /// What is served: `module:variable`, both possibly dotted.
+    pub python_application: String,
+    /// The path that answers 200 once the application is up, from `/` on.
+    pub healthcheck_endpoint: String,
+    /// The shell command that runs the project's tests.
+    pub tests_cmd: String,
+    /// What the tests need installed, as pip requirement specifiers.
+    #[serde(default)]
+    pub tests_requirements: Vec<String>,
+    /// `"required"`: a node refuses a configuration that brings no sealed secrets.
+    #[serde(default)]
+    pub sealed_secrets: SealedSecrets,
+    /// Whose TLS certificate the started application shows.
+    #[serde(default)]
+    pub tls_mode: TlsMode,
+    /// How the image is made.
+    #[serde(default)]
+    pub image: ImageConfig,
+    /// Kept for the cloud; not read by `mse home`.
+    #[serde(default)]
+    pub cloud: toml::Table,
+}
+
+/// The `[image]` table of `mse.toml`.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImageConfig {
+    /// The requirements file, relative to the project (default: `requirements.txt` if there is one).
+    pub requirements: Option<String>,
+}
+
+/// Whether a configuration must bring sealed secrets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SealedSecrets {
+    /// It may.
+    #[default]
+    Optional,
+    /// It must.
+    Required,
+}
+
+/// Whose TLS certificate the started application shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TlsMode {
+    /// The enclave's own RA-TLS certificate.
+    #[default]
+    RaTls,
+    /// A certificate whose key the application's owner sends, sealed or in the configuration.
+    OwnerCertificate,
+    /// The enclave's RA-TLS certificate inside, behind a certificate of the operator's outside.
+    OperatorCertificate,
+}
+
+/// How the code archive travels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CodeForm {
+    /// `app.tar`, readable by the operator.
+    Plain,
+    /// `app.tar.enc`, readable inside the enclave once it has been given the code key.
+    Encrypted,
+}
+
+impl AppConfig {
+    /// Reads and validates the text of an `mse.toml`.
+    pub fn from_toml(text: &str) -> Result<Self> {
+        if text.len() > LIMIT {
+            return Err(Error::Limit { what: FILE.into(), limit: format!("{LIMIT} bytes") });
+        }
+        let config: AppConfig =
+            toml::from_str(text).map_err(|e| Error::Toml { file: FILE, reason: e.to_string() })?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// The part of this configuration that the node is measured with.
+    pub fn node_config(&self, code: CodeForm) -> NodeConfig {
+        NodeConfig {
+            application: self.python_application.clone(),
+            code,
+            healthcheck: self.healthcheck_endpoint.clone(),
+            sealed_secrets_required: self.sealed_secrets == SealedSecrets::Required,
+            tls_mode: self.tls_mode,
+        }
+    }
+
+    /// The first component of the application's module: `app` of `app.web:create`.
+    pub fn top_module(&self) -> &str {
+        self.python_application.split([':', '.']).next().unwrap_or_default()
+    }
+
+    fn validate(&self) -> Result<()> {
+        let refuse = |field, expected, found: &str| {
+            Err(Error::Field { file: FILE, field, expected, found: format!("{found:?}") })
+        };
+        if !is_name(&self.name) {
+            return refuse("name", NAME_RULE, &self.name);
+        }
+        if !is_application(&self.python_application) {
+            return refuse("python_application", APPLICATION_RULE, &self.python_application);
+        }
+        if !is_endpoint(&self.healthcheck_endpoint) {
+            return refuse("healthcheck_endpoint", ENDPOINT_RULE, &self.healthcheck_endpoint);
+        }
+        if self.tests_cmd.trim().is_empty() || self.tests_cmd.contains(['\0', '\n']) {
+            return refuse("tests_cmd", "a shell command of one line", &self.tests_cmd);
+        }
+        for requirement in &self.tests_requirements {
+            // A leading `-` would be read by pip as an option.
+            if !requirement.starts_with(|c: char| c.is_ascii_alphanumeric())
+                || requirement.chars().any(char::is_control)
+            {
+                return refuse("tests_requirements", "a list of pip requirements", requirement);
+            }
+        }
+        if let Some(path) = &self.image.requirements {
+            let plain = std::path::Path::new(path)
+                .components()
+                .all(|c| matches!(c, std::path::Component::Normal(_)));
+            if path.is_empty() || !plain {
+                return refuse("image.requirements", "a path inside the project", path);
+            }
+        }
+        Ok(())
+    }
+}
+
+const NAME_RULE: &str =
+    "1 to 64 letters, digits, `-` and `_`, beginning with a letter or digit";
+const APPLICATION_RULE: &str = "`module:variable`, such as `app:app`";
+const ENDPOINT_RULE: &str = "a path that begins with `/`, such as `/health`";
+
+/// Whether `name` may name an application (and so a package file): see [`AppConfig::name`].
+pub fn is_name(name: &str) -> bool {
+    name.len() <= 64
+        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+}
+
+fn is_application(text: &str) -> bool {
+    let identifier = |part: &str| {
+        part.starts_with(|c: char| c.is_alphabetic() || c == '_')
+            && part.chars().all(|c| c.is_alphanumeric() || c == '_')
+    };
+    text.len() <= 256
+        && text.split_once(':').is_some_and(|(module, variable)| {
+            module.split('.').all(identifier) && variable.split('.').all(identifier)
+        })
+}
+
+fn is_endpoint(path: &str) -> bool {
+    // Printable ASCII without a fragment: it is copied into a request line as it stands.
+    path.len() <= 1024
+        && path.starts_with('/')
+        && path.bytes().all(|b| b.is_ascii_graphic() && b != b'#')
+}
+
+/// What the node is told by its manifest: fixed when the package is made, and measured.
+///
+/// Rendered as one line of JSON with the keys in alphabetical order, so that equal configurations
+/// are equal bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeConfig {
+    /// `module:variable`.
+    pub application: String,
+    /// Whether the code archive is encrypted.
+    pub code: CodeForm,
+    /// The health check's path.
+    pub healthcheck: String,
+    /// Whether a configuration without sealed secrets is refused.
+    pub sealed_secrets_required: bool,
+    /// Whose certificate the started application shows.
+    pub tls_mode: TlsMode,
+}
+
+impl NodeConfig {
+    /// The canonical JSON text, in one line.
+    pub fn to_json(&self) -> String {
+        // The fields are declared in alphabetical order, and serde keeps declaration order.
+        serde_json::to_string(self).unwrap_or_else(|e| unreachable!("strings and enums: {e}"))
+    }
+
+    /// Reads what [`NodeConfig::to_json`] wrote, and nothing else.
+    pub fn from_json(text: &str) -> Result<Self> {
+        if text.len() > LIMIT {
+            let what = "the node configuration".into();
+            return Err(Error::Limit { what, limit: format!("{LIMIT} bytes") });
+        }
+        let config: NodeConfig =
+            serde_json::from_str(text).map_err(|e| Error::NodeConfig(e.to_string()))?;
+        if !is_application(&config.application) {
+            return Err(Error::NodeConfig(format!("`application` must be {APPLICATION_RULE}")));
+        }
+        if !is_endpoint(&config.healthcheck) {
+            return Err(Error::NodeConfig(format!("`healthcheck` must be {ENDPOINT_RULE}")));
+        }
+        Ok(config)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+        name = "example"
+        python_application = "app:app"
+        healthcheck_endpoint = "/health"
+        tests_cmd = "pytest"
+        tests_requirements = ["pytest==7.2.0", "cryptography"]
+        [cloud]
+        location = "fr"
+        [cloud.more]
+        x = 1
+    "#;
+
+    #[test]
+    fn a_good_file_reads() {
+        let config = AppConfig::from_toml(GOOD).unwrap();
+        assert_eq!(config.name, "example");
+        assert_eq!(config.top_module(), "app");
+        assert_eq!(config.tests_requirements.len(), 2);
+        assert_eq!(config.sealed_secrets, SealedSecrets::Optional);
+        assert_eq!(config.cloud["location"].as_str(), Some("fr"));
+    }
+
+    #[test]
+    fn each_field_is_validated() {
+        let cases = [
+            ("name", "\"example\"", "\"../example\""),
+            ("name", "\"example\"", "\"\""),
+            ("name", "\"example\"", "\"-example\""),
+            ("python_application", "app:app", "app"),
+            ("python_application", "app:app", "app:"),
+            ("python_application", "app:app", "app:a-b"),
+            ("python_application", "app:app", "a:b:c"),
+            ("python_application", "app:app", ".a:b"),
+            ("healthcheck_endpoint", "/health", "health"),
+            ("healthcheck_endpoint", "/health", "/he alth"),
+            ("tests_cmd", "\"pytest\"", "\" \""),
+            ("tests_requirements", "\"cryptography\"", "\"--index-url=evil\""),
+            ("image.requirements", "[cloud]", "[image]\nrequirements = \"../r.txt\"\n[cloud]"),
+            ("image.requirements", "[cloud]", "[image]\nrequirements = \"/r.txt\"\n[cloud]"),
+        ];
+        for (name, from, to) in cases {
+            let text = GOOD.replace(from, to);
+            assert_ne!(text, GOOD);
+            let Err(Error::Field { field, .. }) = AppConfig::from_toml(&text) else {
+                panic!("{to} was accepted");
+            };
+            assert_eq!(field, name, "{to}");
+        }
+    }
+
+    #[test]
+    fn unknown_and_missing_keys_are_named() {
+        let unknown = AppConfig::from_toml(&GOOD.replace("tests_cmd", "test_cmd")).unwrap_err();
+        assert!(unknown.to_string().contains("test_cmd"), "{unknown}");
+        let missing = AppConfig::from_toml(&GOOD.replace("name = \"example\"", "")).unwrap_err();
+        assert!(missing.to_string().contains("name"), "{missing}");
+        let huge = format!("{GOOD}\n#{}", "x".repeat(LIMIT));
+        assert!(matches!(AppConfig::from_toml(&huge), Err(Error::Limit { .. })));
+    }
+
+    #[test]
+    fn the_node_configuration_is_canonical() {
+        let text = format!("sealed_secrets = \"required\"\ntls_mode = \"owner-certificate\"\n{GOOD}");
+        let node = AppConfig::from_toml(&text).unwrap().node_config(CodeForm::Encrypted);
+        assert_eq!(
+            node.to_json(),
+            r#"{"application":"app:app","code":"encrypted","healthcheck":"/health","sealed_secrets_required":true,"tls_mode":"owner-certificate"}"#
+        );
+        assert_eq!(NodeConfig::from_json(&node.to_json()).unwrap(), node);
+        let extra = node.to_json().replace("{\"app", "{\"debug\":true,\"app");
+        assert!(NodeConfig::from_json(&extra).is_err());
+        let bad = node.to_json().replace("app:app", "app");
+        assert!(NodeConfig::from_json(&bad).is_err());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in ".{0,400}") {
+            let _ = AppConfig::from_toml(&text);
+            let _ = NodeConfig::from_json(&text);
+        }
+    }
+}

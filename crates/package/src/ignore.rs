@@ -1,0 +1,1 @@
+//! `.mseignore`: what of `mse_src` stays at home. The syntax is gitignore's.
