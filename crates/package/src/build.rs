@@ -27,7 +27,10 @@ pub struct Project {
 
 impl Project {
     /// The usual places below `dir`, and the configuration they hold.
-    pub fn open(dir: &Path) -> Result<(Project, AppConfig)> { let _ = dir; todo!() }
+    pub fn open(dir: &Path) -> Result<(Project, AppConfig)> {
+        let _ = dir;
+        todo!()
+    }
 }
 
 /// Where the image comes from.
@@ -76,4 +79,7 @@ pub struct Built {
 }
 
 /// Makes a package of a project.
-pub fn build(project: &Project, options: Options<'_>) -> Result<Built> { let _ = (project, options); todo!() }
+pub fn build(project: &Project, options: Options<'_>) -> Result<Built> {
+    let _ = (project, options);
+    todo!()
+}

@@ -137,9 +137,8 @@ impl AppConfig {
             }
         }
         if let Some(path) = &self.image.requirements {
-            let plain = std::path::Path::new(path)
-                .components()
-                .all(|c| matches!(c, std::path::Component::Normal(_)));
+            let plain =
+                std::path::Path::new(path).components().all(|c| matches!(c, std::path::Component::Normal(_)));
             if path.is_empty() || !plain {
                 return refuse("image.requirements", "a path inside the project", path);
             }
@@ -148,8 +147,7 @@ impl AppConfig {
     }
 }
 
-const NAME_RULE: &str =
-    "1 to 64 letters, digits, `-` and `_`, beginning with a letter or digit";
+const NAME_RULE: &str = "1 to 64 letters, digits, `-` and `_`, beginning with a letter or digit";
 const APPLICATION_RULE: &str = "`module:variable`, such as `app:app`";
 const ENDPOINT_RULE: &str = "a path that begins with `/`, such as `/health`";
 
@@ -173,9 +171,7 @@ fn is_application(text: &str) -> bool {
 
 fn is_endpoint(path: &str) -> bool {
     // Printable ASCII without a fragment: it is copied into a request line as it stands.
-    path.len() <= 1024
-        && path.starts_with('/')
-        && path.bytes().all(|b| b.is_ascii_graphic() && b != b'#')
+    path.len() <= 1024 && path.starts_with('/') && path.bytes().all(|b| b.is_ascii_graphic() && b != b'#')
 }
 
 /// What the node is told by its manifest: fixed when the package is made, and measured.
@@ -210,8 +206,7 @@ impl NodeConfig {
             let what = "the node configuration".into();
             return Err(Error::Limit { what, limit: format!("{LIMIT} bytes") });
         }
-        let config: NodeConfig =
-            serde_json::from_str(text).map_err(|e| Error::NodeConfig(e.to_string()))?;
+        let config: NodeConfig = serde_json::from_str(text).map_err(|e| Error::NodeConfig(e.to_string()))?;
         if !is_application(&config.application) {
             return Err(Error::NodeConfig(format!("`application` must be {APPLICATION_RULE}")));
         }

@@ -58,7 +58,9 @@ pub enum Error {
     },
 
     /// An archive holds an entry that is refused: `..`, a link, a device, a duplicate, ...
-    #[error("{archive}: refused entry `{entry}`: expected {expected}, found {found}; whoever made the archive is at fault")]
+    #[error(
+        "{archive}: refused entry `{entry}`: expected {expected}, found {found}; whoever made the archive is at fault"
+    )]
     Entry {
         /// Which archive: "app.tar", "image layer 3".
         archive: String,

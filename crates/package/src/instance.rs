@@ -68,9 +68,8 @@ impl Instance {
 
     /// Checks every field, whatever the instance came from.
     pub fn validate(&self) -> Result<()> {
-        let refuse = |field, expected, found: String| {
-            Err(Error::Field { file: FILE, field, expected, found })
-        };
+        let refuse =
+            |field, expected, found: String| Err(Error::Field { file: FILE, field, expected, found });
         if self.app_id.is_nil() {
             return refuse("app_id", "a UUID other than nil", self.app_id.to_string());
         }
@@ -109,8 +108,7 @@ pub fn is_host(host: &str) -> bool {
             && !label.starts_with('-')
             && !label.ends_with('-')
     };
-    let last_is_number =
-        host.rsplit('.').next().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()));
+    let last_is_number = host.rsplit('.').next().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()));
     host.len() <= 253 && host.split('.').all(label) && !last_is_number
 }
 

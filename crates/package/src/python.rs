@@ -1,7 +1,7 @@
 //! The Python interpreters of this machine.
-use std::path::{Path, PathBuf};
-use serde::{Deserialize, Serialize};
 use crate::Result;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
 
 /// What an image of Python packages was built for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,15 +28,30 @@ pub struct Interpreter {
 
 impl Interpreter {
     /// The interpreter that `MSE_PYTHON` names; else the first usable of `python3`, `python3.14` ... `python3.10`.
-    pub fn discover() -> Result<Self> { todo!() }
+    pub fn discover() -> Result<Self> {
+        todo!()
+    }
     /// Like [`Interpreter::discover`], but the first that `record` accepts; refuses saying what there is.
-    pub fn discover_for(record: &InterpreterRecord) -> Result<Self> { let _ = record; todo!() }
+    pub fn discover_for(record: &InterpreterRecord) -> Result<Self> {
+        let _ = record;
+        todo!()
+    }
     /// Asks the interpreter at `path` what it is.
-    pub fn at(path: &Path) -> Result<Self> { let _ = path; todo!() }
+    pub fn at(path: &Path) -> Result<Self> {
+        let _ = path;
+        todo!()
+    }
     /// The executable.
-    pub fn path(&self) -> &Path { &self.path }
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
     /// What it is.
-    pub fn record(&self) -> &InterpreterRecord { &self.record }
+    pub fn record(&self) -> &InterpreterRecord {
+        &self.record
+    }
     /// Refuses an interpreter that cannot load what `record` was built for.
-    pub fn compatible_with(&self, record: &InterpreterRecord) -> Result<()> { let _ = record; todo!() }
+    pub fn compatible_with(&self, record: &InterpreterRecord) -> Result<()> {
+        let _ = record;
+        todo!()
+    }
 }
