@@ -1,0 +1,266 @@
+//! X.509 certificates as they occur in SGX chains: PEM, DER and the few parts that are judged.
+//!
+//! Trusts nothing: parsing refuses what is malformed or ambiguous, and says nothing of who signed. Formats: RFC 5280
+//! (certificates), ITU-T X.690 (DER), RFC 7468 (PEM).
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use der::asn1::ObjectIdentifier;
+use der::{Decode, Reader, SliceReader};
+use jiff::Timestamp;
+use x509_cert::TbsCertificate;
+use x509_cert::certificate::Version;
+use x509_cert::ext::Extension;
+use x509_cert::ext::pkix::{BasicConstraints, KeyUsage};
+use x509_cert::name::Name;
+use x509_cert::serial_number::SerialNumber;
+use x509_cert::spki::AlgorithmIdentifierOwned;
+use x509_cert::time::Time;
+
+use crate::error::Error;
+use crate::signature::{self, Point};
+use crate::trust::sha256;
+
+/// The longest certificate that is read, in bytes of DER. Real ones have 0.6 to 1.3 kB.
+pub const MAX_LEN: usize = 64 * 1024;
+/// The longest PEM text that is read, in bytes.
+pub const MAX_PEM_LEN: usize = 256 * 1024;
+/// The most certificates that are read from one PEM text.
+pub const MAX_CERTIFICATES: usize = 8;
+
+/// `ecdsa-with-SHA256`: RFC 5758, 3.2.
+pub const ECDSA_WITH_SHA256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.4.3.2");
+const EC_PUBLIC_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
+const PRIME256V1: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
+const BASIC_CONSTRAINTS: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.19");
+const KEY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.15");
+
+/// One parsed certificate.
+#[derive(Clone, Debug)]
+pub struct Certificate {
+    /// The whole certificate, DER.
+    pub der: Vec<u8>,
+    /// Where in [`der`](Self::der) the signed part stands.
+    tbs: std::ops::Range<usize>,
+    fields: TbsCertificate,
+    /// The signature, DER `SEQUENCE { r, s }`.
+    signature: Vec<u8>,
+    algorithm: ObjectIdentifier,
+    /// `basicConstraints`, where there is one.
+    pub basic_constraints: Option<BasicConstraints>,
+    /// `keyUsage`, where there is one.
+    pub key_usage: Option<KeyUsage>,
+}
+
+impl Certificate {
+    /// Reads one certificate, X.509 version 3, with nothing after it.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] above [`MAX_LEN`]; [`Error::Malformed`] for anything that is not strict DER of a certificate,
+    /// for two different signature algorithms, or for malformed constraints and usages.
+    pub fn parse(der: &[u8]) -> Result<Self, Error> {
+        Error::check_size("certificate", der, MAX_LEN)?;
+        let Signed { body, algorithm, signature } = Signed::read(der, "certificate")?;
+        let fields = TbsCertificate::from_der(&der[body.clone()]).map_err(|e| malformed(&e))?;
+        if fields.version() != Version::V3 {
+            return Err(Error::malformed(
+                "certificate",
+                "X.509 version 3",
+                format!("{:?}", fields.version()),
+            ));
+        }
+        if *fields.signature() != algorithm {
+            return Err(Error::malformed("certificate", "one signature algorithm", "two different ones"));
+        }
+        Ok(Self {
+            basic_constraints: decode_extension(&fields, &BASIC_CONSTRAINTS)?,
+            key_usage: decode_extension(&fields, &KEY_USAGE)?,
+            der: der.to_vec(),
+            tbs: body,
+            fields,
+            signature,
+            algorithm: algorithm.oid,
+        })
+    }
+
+    /// SHA-256 of the whole certificate.
+    pub fn sha256(&self) -> [u8; 32] {
+        sha256(&self.der)
+    }
+
+    /// The subject.
+    pub fn subject(&self) -> &Name {
+        self.fields.subject()
+    }
+
+    /// The issuer.
+    pub fn issuer(&self) -> &Name {
+        self.fields.issuer()
+    }
+
+    /// The serial number.
+    pub fn serial(&self) -> &SerialNumber {
+        self.fields.serial_number()
+    }
+
+    /// The only common name of the subject.
+    pub fn common_name(&self) -> Option<String> {
+        common_name(self.fields.subject())
+    }
+
+    /// First and last instant of validity.
+    pub fn validity(&self) -> (Timestamp, Timestamp) {
+        let validity = self.fields.validity();
+        (timestamp(validity.not_before), timestamp(validity.not_after))
+    }
+
+    /// The public key, where it is an uncompressed point of P-256 under the named curve.
+    pub fn key(&self) -> Option<Point> {
+        let spki = self.fields.subject_public_key_info();
+        let curve: ObjectIdentifier = spki.algorithm.parameters.as_ref()?.decode_as().ok()?;
+        if spki.algorithm.oid != EC_PUBLIC_KEY || curve != PRIME256V1 {
+            return None;
+        }
+        let point: Point = spki.subject_public_key.as_bytes()?.try_into().ok()?;
+        (point[0] == 4).then_some(point)
+    }
+
+    /// The extensions in their order.
+    pub fn extensions(&self) -> &[Extension] {
+        self.fields.extensions().map_or(&[], Vec::as_slice)
+    }
+
+    /// The value of the only extension with this OID.
+    pub fn extension(&self, oid: &ObjectIdentifier) -> Option<&[u8]> {
+        self.extensions().iter().find(|e| e.extn_id == *oid).map(|e| e.extn_value.as_bytes())
+    }
+
+    /// An extension that stands there twice, or is critical and neither a constraint, a key usage nor in `known`.
+    pub fn objectionable_extension(&self, known: &[ObjectIdentifier]) -> Option<String> {
+        let extensions = self.extensions();
+        extensions.iter().enumerate().find_map(|(index, extension)| {
+            let oid = extension.extn_id;
+            let understood = oid == BASIC_CONSTRAINTS || oid == KEY_USAGE || known.contains(&oid);
+            if extensions[..index].iter().any(|earlier| earlier.extn_id == oid) {
+                Some(format!("{oid} twice"))
+            } else if extension.critical && !understood {
+                Some(format!("{oid}, critical and unknown"))
+            } else {
+                None
+            }
+        })
+    }
+
+    /// Whether `key` signed this certificate, by ECDSA with SHA-256.
+    pub fn is_signed_by(&self, key: &Point) -> bool {
+        self.algorithm == ECDSA_WITH_SHA256
+            && signature::verify_der(key, &self.der[self.tbs.clone()], &self.signature)
+    }
+}
+
+/// The outer structure that certificates and CRLs share: RFC 5280, 4.1.1 and 5.1.1.
+pub(crate) struct Signed {
+    /// Where the signed part stands in the input, tag and length included.
+    pub(crate) body: std::ops::Range<usize>,
+    pub(crate) algorithm: AlgorithmIdentifierOwned,
+    /// Content of the signature's bit string.
+    pub(crate) signature: Vec<u8>,
+}
+
+impl Signed {
+    /// Reads `SEQUENCE { body, algorithm, signature }` with nothing after it.
+    pub(crate) fn read(der: &[u8], what: &'static str) -> Result<Self, Error> {
+        let parts = || -> Result<_, der::Error> {
+            let mut outer = SliceReader::new(der)?;
+            let (body, algorithm, signature) = outer.sequence(|inner| {
+                let body = inner.tlv_bytes()?;
+                let algorithm = AlgorithmIdentifierOwned::decode(inner)?;
+                let signature = der::asn1::BitString::decode(inner)?;
+                Ok::<_, der::Error>((body, algorithm, signature))
+            })?;
+            outer.finish()?;
+            Ok((body, algorithm, signature))
+        };
+        let (body, algorithm, signature) =
+            parts().map_err(|e| Error::malformed(what, "strict DER", e.to_string()))?;
+        let signature = signature
+            .as_bytes()
+            .ok_or_else(|| Error::malformed(what, "a signature of whole bytes", "a broken one"))?
+            .to_vec();
+        let start = body.as_ptr() as usize - der.as_ptr() as usize;
+        Ok(Self { body: start..start + body.len(), algorithm, signature })
+    }
+}
+
+/// The value of an extension, decoded; absent where the extension is.
+fn decode_extension<'a, T: Decode<'a, Error = der::Error>>(
+    fields: &'a TbsCertificate,
+    oid: &ObjectIdentifier,
+) -> Result<Option<T>, Error> {
+    let extensions = fields.extensions().map_or(&[][..], Vec::as_slice);
+    let value = extensions.iter().find(|extension| extension.extn_id == *oid);
+    value.map(|extension| T::from_der(extension.extn_value.as_bytes())).transpose().map_err(|e| malformed(&e))
+}
+
+fn malformed(error: &der::Error) -> Error {
+    Error::malformed("certificate", "strict DER of an X.509 certificate", error.to_string())
+}
+
+/// The only common name in `name`; none where there are several.
+pub(crate) fn common_name(name: &Name) -> Option<String> {
+    let text = name.common_name().ok()??;
+    Some(text.as_ref().to_owned())
+}
+
+/// An X.509 time; the end of jiff's time where it lies beyond.
+pub(crate) fn timestamp(time: Time) -> Timestamp {
+    let seconds = i64::try_from(time.to_unix_duration().as_secs()).unwrap_or(i64::MAX);
+    Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX)
+}
+
+/// Reads PEM that holds nothing but `CERTIFICATE` blocks, at least one and at most [`MAX_CERTIFICATES`]; returns their
+/// DER, not parsed.
+///
+/// # Errors
+/// [`Error::TooLarge`] above [`MAX_PEM_LEN`]; [`Error::Malformed`] for anything else in the text.
+pub fn chain_from_pem(pem: &[u8]) -> Result<Vec<Vec<u8>>, Error> {
+    const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
+    const END: &str = "-----END CERTIFICATE-----";
+    Error::check_size("certificate chain", pem, MAX_PEM_LEN)?;
+    let wrong =
+        |found: &str| Error::malformed("certificate chain", "certificates in PEM and nothing else", found);
+    let mut rest = std::str::from_utf8(pem).map_err(|_| wrong("bytes that are no text"))?.trim_ascii();
+    let mut chain = Vec::new();
+    let mut compact = Vec::new();
+    while !rest.is_empty() {
+        let after = rest.strip_prefix(BEGIN).ok_or_else(|| wrong("text outside a certificate"))?;
+        let (body, after) = after.split_once(END).ok_or_else(|| wrong("a certificate without an end"))?;
+        if chain.len() == MAX_CERTIFICATES {
+            return Err(wrong("too many certificates"));
+        }
+        compact.clear();
+        compact.extend(body.bytes().filter(|byte| !byte.is_ascii_whitespace()));
+        let der = STANDARD.decode(&compact).map_err(|_| wrong("a certificate that is not base64"))?;
+        if der.is_empty() {
+            return Err(wrong("an empty certificate"));
+        }
+        chain.push(der);
+        rest = after.trim_ascii_start();
+    }
+    if chain.is_empty() {
+        return Err(wrong("nothing"));
+    }
+    Ok(chain)
+}
+
+/// Reads the only certificate of a PEM text; returns its DER, not parsed.
+///
+/// # Errors
+/// As [`chain_from_pem`], and where there are several.
+pub fn single_from_pem(pem: &[u8]) -> Result<Vec<u8>, Error> {
+    let mut chain = chain_from_pem(pem)?;
+    match (chain.pop(), chain.len()) {
+        (Some(der), 0) => Ok(der),
+        (_, before) => Err(Error::malformed("certificate", "one certificate", format!("{}", before + 1))),
+    }
+}

@@ -1,0 +1,55 @@
+//! Collateral: what Intel signed about platforms of this kind, as a PCCS or the PCS serves it, in one JSON object.
+//!
+//! Trusts nothing: this module only reads the object; each part is judged by [`crate::verify`]. Format: the object that
+//! other verifiers read too, all fields strings and all required. Chains are PEM, leaf first, root last; CRLs are
+//! DER in hex; signatures are r | s in hex; `tcb_info` and `qe_identity` are the exact JSON text that was signed.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+
+/// The longest collateral object that is read, in bytes. Real ones have 10 to 60 kB.
+pub const MAX_LEN: usize = 3 * 1024 * 1024;
+
+/// The collateral of one platform.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Collateral {
+    /// The CA that signed [`pck_crl`](Self::pck_crl) (Platform or Processor CA), then the root. PEM.
+    pub pck_crl_issuer_chain: String,
+    /// The root CA's revocation list. DER in hex.
+    pub root_ca_crl: String,
+    /// The revocation list of the CA that issued the PCK certificate. DER in hex.
+    pub pck_crl: String,
+    /// The TCB signing certificate, then the root. PEM.
+    pub tcb_info_issuer_chain: String,
+    /// TCB info, version 3: the exact JSON text that was signed.
+    pub tcb_info: String,
+    /// ECDSA P-256 signature over `tcb_info`, r | s in hex.
+    pub tcb_info_signature: String,
+    /// The TCB signing certificate, then the root. PEM.
+    pub qe_identity_issuer_chain: String,
+    /// QE identity, version 2: the exact JSON text that was signed.
+    pub qe_identity: String,
+    /// ECDSA P-256 signature over `qe_identity`, r | s in hex.
+    pub qe_identity_signature: String,
+}
+
+impl Collateral {
+    /// Reads the JSON object. Missing, doubled and unknown fields are refused.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] above [`MAX_LEN`]; [`Error::Malformed`] for anything but that object.
+    pub fn from_json(json: &[u8]) -> Result<Self, Error> {
+        Error::check_size("collateral", json, MAX_LEN)?;
+        serde_json::from_slice(json)
+            .map_err(|e| Error::malformed("collateral", "the JSON object of nine strings", e.to_string()))
+    }
+
+    /// The JSON object, on several lines, ending in a newline.
+    pub fn to_json(&self) -> String {
+        let mut json = serde_json::to_string_pretty(self).unwrap_or_default();
+        json.push('\n');
+        json
+    }
+}

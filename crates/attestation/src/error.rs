@@ -1,0 +1,99 @@
+//! The one error type of this crate.
+//!
+//! Each message says what was expected, what was found and, through the variant, whose fault it is. Messages never
+//! contain keys or secrets; they may quote a few bytes of public input.
+
+/// What went wrong while reading, judging, making or fetching attestation data.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Bytes from outside that are longer than this crate reads: the fault of who supplied them.
+    #[error("{what} is too large: expected at most {limit} bytes, found {found}")]
+    TooLarge {
+        /// What was being read, for instance `quote`.
+        what: &'static str,
+        /// The limit, in bytes.
+        limit: usize,
+        /// The length found, in bytes.
+        found: usize,
+    },
+    /// Bytes from outside that are not what they claim to be: the fault of who supplied them.
+    #[error("{what} is malformed: expected {expected}, found {found}")]
+    Malformed {
+        /// What was being read, for instance `quote`.
+        what: &'static str,
+        /// What a well-formed input has at that place.
+        expected: String,
+        /// What this input has there.
+        found: String,
+    },
+    /// The caller's own policy file is wrong.
+    #[error("the policy is wrong: expected {expected}, found {found}")]
+    Policy {
+        /// What the policy format asks for.
+        expected: String,
+        /// What the file says.
+        found: String,
+    },
+    /// The caller's own root certificate is wrong.
+    #[error("the root certificate is wrong: expected {expected}, found {found}")]
+    Root {
+        /// What a trust anchor must be.
+        expected: String,
+        /// What the file holds.
+        found: String,
+    },
+    /// A certificate, quote, CRL or key could not be made: the fault of the arguments given to the issuer.
+    #[error("cannot issue {what}: {reason}")]
+    Issue {
+        /// What was to be made.
+        what: &'static str,
+        /// Why it could not be.
+        reason: String,
+    },
+    /// A PCCS or the PCS could not be reached or answered with something else than collateral.
+    #[error("cannot fetch {what} from {url}: expected {expected}, found {found}")]
+    Fetch {
+        /// What was asked for, for instance `TCB info`.
+        what: &'static str,
+        /// The address that was asked.
+        url: String,
+        /// What a PCCS answers.
+        expected: String,
+        /// What came instead.
+        found: String,
+    },
+}
+
+impl Error {
+    /// An [`Error::Malformed`].
+    pub(crate) fn malformed(
+        what: &'static str,
+        expected: impl Into<String>,
+        found: impl Into<String>,
+    ) -> Self {
+        Self::Malformed { what, expected: expected.into(), found: found.into() }
+    }
+
+    /// Refuses `bytes` longer than `limit`.
+    pub(crate) fn check_size(what: &'static str, bytes: &[u8], limit: usize) -> Result<(), Self> {
+        if bytes.len() > limit {
+            return Err(Self::TooLarge { what, limit, found: bytes.len() });
+        }
+        Ok(())
+    }
+
+    /// What the input should have been and what it was: the two halves of a failed check.
+    pub(crate) fn halves(&self) -> (String, String) {
+        match self {
+            Self::TooLarge { limit, found, .. } => {
+                (format!("at most {limit} bytes"), format!("{found} bytes"))
+            }
+            Self::Malformed { expected, found, .. }
+            | Self::Policy { expected, found }
+            | Self::Root { expected, found }
+            | Self::Fetch { expected, found, .. } => (expected.clone(), found.clone()),
+            Self::Issue { what, reason } => (format!("a valid {what}"), reason.clone()),
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Keeps the checks of one judgement while it is made, and decides the verdict from them.
+//!
+//! Trusts nobody to be complete: a check that applies and was never recorded counts as not passed.
+
+use crate::checks::{Id, Kind};
+use crate::judgement::{Check, Fault, Outcome, Verdict};
+
+/// Which kinds of checks apply to what is being judged.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Applies {
+    pub(crate) certificate: bool,
+    pub(crate) claims: bool,
+    pub(crate) evidence: bool,
+}
+
+/// The checks made so far.
+#[derive(Debug, Default)]
+pub(crate) struct Recorder {
+    checks: Vec<Check>,
+    pub(crate) applies: Applies,
+}
+
+impl Recorder {
+    /// A recorder with nothing in it.
+    pub(crate) fn new() -> Self {
+        Self { checks: Vec::with_capacity(Id::ALL.len()), applies: Applies::default() }
+    }
+
+    fn push(&mut self, id: Id, result: Outcome, expected: String, found: String, fault: Option<Fault>) {
+        debug_assert!(self.checks.iter().all(|check| check.id != id), "{id} recorded twice");
+        self.checks.push(Check { id, result, expected, found, fault });
+    }
+
+    /// Records a pass.
+    pub(crate) fn pass(&mut self, id: Id, found: impl Into<String>) {
+        self.push(id, Outcome::Pass, id.question().to_owned(), found.into(), None);
+    }
+
+    /// Records a failure.
+    pub(crate) fn fail(
+        &mut self,
+        id: Id,
+        fault: Fault,
+        expected: impl Into<String>,
+        found: impl Into<String>,
+    ) {
+        self.push(id, Outcome::Fail, expected.into(), found.into(), Some(fault));
+    }
+
+    /// Records that `id` was not judged, and why.
+    pub(crate) fn skip(&mut self, id: Id, why: &str) {
+        self.push(id, Outcome::Skipped, id.question().to_owned(), why.to_owned(), None);
+    }
+
+    /// Records that none of `ids` was judged, and why.
+    pub(crate) fn skip_all(&mut self, ids: &[Id], why: &str) {
+        for id in ids {
+            self.skip(*id, why);
+        }
+    }
+
+    /// Records a pass or a failure; says which.
+    pub(crate) fn check(
+        &mut self,
+        id: Id,
+        ok: bool,
+        fault: Fault,
+        expected: impl Into<String>,
+        found: impl Into<String>,
+    ) -> bool {
+        let result = if ok { Outcome::Pass } else { Outcome::Fail };
+        self.push(id, result, expected.into(), found.into(), (!ok).then_some(fault));
+        ok
+    }
+
+    /// The checks in the order of the register, those that were never recorded among them as skipped, and the verdict.
+    pub(crate) fn finish(mut self) -> (Verdict, Vec<Check>) {
+        let mut seen = vec![false; Id::ALL.len()];
+        for check in &self.checks {
+            seen[check.id as usize] = true;
+        }
+        for id in Id::ALL {
+            if !seen[*id as usize] {
+                let why = if self.applicable(id.kind()) { "not judged" } else { "not asked for" };
+                self.skip(*id, why);
+            }
+        }
+        self.checks.sort_by_key(|check| check.id);
+        let acceptable = self.checks.iter().all(|check| match check.result {
+            Outcome::Pass => true,
+            Outcome::Fail => false,
+            Outcome::Skipped => !self.applicable(check.id.kind()),
+        });
+        (if acceptable { Verdict::Accepted } else { Verdict::Refused }, self.checks)
+    }
+
+    /// Whether checks of this kind must pass here.
+    fn applicable(&self, kind: Kind) -> bool {
+        match kind {
+            Kind::Always => true,
+            Kind::Certificate => self.applies.certificate,
+            Kind::Claims => self.applies.claims,
+            Kind::Evidence => self.applies.evidence,
+            Kind::Asked => false,
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Trust anchors: the roots that a chain may end in. Intel's, an explicit one of the caller's and a simulator's are three
+//! different types.
+//!
+//! A root is never taken from a quote, from evidence or from a PCCS: whatever root those carry must equal, byte for
+//! byte, one that the caller (or this file) brought.
+
+use ring::digest::{SHA256, digest};
+use serde::Serialize;
+
+use crate::certificate::{self, Certificate};
+use crate::error::Error;
+
+/// SHA-256 of the DER of "Intel SGX Root CA", valid from 2018-05-21 to 2049-12-31.
+pub const INTEL_ROOT_SHA256: [u8; 32] = [
+    0x44, 0xa0, 0x19, 0x6b, 0x2b, 0x99, 0xf8, 0x89, 0xb8, 0xe1, 0x49, 0xe9, 0x5b, 0x80, 0x7a, 0x35, 0x0e,
+    0x74, 0x24, 0x96, 0x43, 0x99, 0xe8, 0x85, 0xa7, 0xcb, 0xb8, 0xcc, 0xfa, 0xb6, 0x74, 0xd3,
+];
+
+/// Which sort of trust anchor a chain ends in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AnchorKind {
+    /// Intel's root, compiled in.
+    Intel,
+    /// A root that the caller named (`--root-ca`).
+    Explicit,
+    /// The root of a simulator installation (`--allow-simulated`, `--simulated-root`).
+    Simulated,
+}
+
+impl std::fmt::Display for AnchorKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Intel => "Intel's root",
+            Self::Explicit => "an explicit root",
+            Self::Simulated => "a simulator's root",
+        })
+    }
+}
+
+/// A root that the caller trusts by name, beside Intel's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExplicitRoot([u8; 32]);
+
+impl ExplicitRoot {
+    /// Reads one certificate in PEM.
+    ///
+    /// # Errors
+    /// [`Error::Root`] where that is not one certificate.
+    pub fn from_pem(pem: &[u8]) -> Result<Self, Error> {
+        root_sha256(pem).map(Self)
+    }
+}
+
+/// The root of one simulator installation. What chains to it is simulated and proves nothing about hardware.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SimulatedRoot([u8; 32]);
+
+impl SimulatedRoot {
+    /// Reads one certificate in PEM.
+    ///
+    /// # Errors
+    /// [`Error::Root`] where that is not one certificate, or is Intel's.
+    pub fn from_pem(pem: &[u8]) -> Result<Self, Error> {
+        let sha256 = root_sha256(pem)?;
+        if sha256 == INTEL_ROOT_SHA256 {
+            return Err(Error::Root { expected: "the root of a simulator".into(), found: "Intel's".into() });
+        }
+        Ok(Self(sha256))
+    }
+}
+
+/// The anchors of one judgement.
+#[derive(Clone, Debug)]
+pub struct TrustAnchors {
+    explicit: Vec<ExplicitRoot>,
+    simulated: Vec<SimulatedRoot>,
+}
+
+impl TrustAnchors {
+    /// Intel's pinned root and nothing else.
+    pub fn intel() -> Self {
+        Self { explicit: Vec::new(), simulated: Vec::new() }
+    }
+
+    /// Adds a root of the caller's.
+    pub fn with_explicit(mut self, root: ExplicitRoot) -> Self {
+        self.explicit.push(root);
+        self
+    }
+
+    /// Adds a simulator's root.
+    pub fn with_simulated(mut self, root: SimulatedRoot) -> Self {
+        self.simulated.push(root);
+        self
+    }
+
+    /// Which anchor a root certificate with this SHA-256 is. A root that is both a simulator's and explicit is a
+    /// simulator's.
+    pub fn find(&self, sha256: &[u8; 32]) -> Option<AnchorKind> {
+        if *sha256 == INTEL_ROOT_SHA256 {
+            Some(AnchorKind::Intel)
+        } else if self.simulated.iter().any(|root| root.0 == *sha256) {
+            Some(AnchorKind::Simulated)
+        } else if self.explicit.iter().any(|root| root.0 == *sha256) {
+            Some(AnchorKind::Explicit)
+        } else {
+            None
+        }
+    }
+}
+
+/// SHA-256 of the DER of the one certificate in `pem`.
+fn root_sha256(pem: &[u8]) -> Result<[u8; 32], Error> {
+    let wrong = |found: String| Error::Root { expected: "one root certificate in PEM".into(), found };
+    let der = certificate::single_from_pem(pem).map_err(|e| wrong(e.to_string()))?;
+    Certificate::parse(&der).map_err(|e| wrong(e.to_string()))?;
+    Ok(sha256(&der))
+}
+
+/// SHA-256: FIPS 180-4.
+pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut out = [0; 32];
+    out.copy_from_slice(digest(&SHA256, bytes).as_ref());
+    out
+}
