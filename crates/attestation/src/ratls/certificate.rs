@@ -1,0 +1,276 @@
+//! Reading an RA-TLS certificate of either form.
+//!
+//! Format: RFC 5280, with the extensions of [`super`]. Nothing of it is trusted: the certificate comes from the operator or
+//! from the network. Parsing refuses what could mean two things (duplicate or unknown critical extensions, bytes after the
+//! end); whether the quote is genuine and binds this certificate's key is judged elsewhere.
+
+use super::cbor::{self, Reader};
+use super::{
+    LEGACY_QUOTE_OID, MAX_CERTIFICATE_BYTES, MAX_CLAIMS_BYTES, MAX_QUOTE_BYTES, TAGGED_EVIDENCE_OID,
+    TAGGED_EVIDENCE_TAG, spki_sha256,
+};
+use crate::Error;
+use der::{Decode, Reader as _, SliceReader};
+use jiff::Timestamp;
+use ring::signature;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use x509_cert::certificate::{CertificateInner, Rfc5280, Version};
+use x509_cert::ext::pkix::SubjectAltName;
+use x509_cert::ext::pkix::name::GeneralName;
+
+const WHAT: &str = "RA-TLS certificate";
+const EC_PUBLIC_KEY: &str = "1.2.840.10045.2.1";
+const P256: &str = "1.2.840.10045.3.1.7";
+const P384: &str = "1.3.132.0.34";
+const ECDSA_SHA256: &str = "1.2.840.10045.4.3.2";
+const ECDSA_SHA384: &str = "1.2.840.10045.4.3.3";
+const SUBJECT_ALT_NAME: &str = "2.5.29.17";
+/// Key usage, basic constraints, extended key usage: what an honest certificate may mark critical, with the names.
+const KNOWN_CRITICAL: [&str; 4] = [SUBJECT_ALT_NAME, "2.5.29.15", "2.5.29.19", "2.5.29.37"];
+
+/// How the quote is bound to the certificate's key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Binding {
+    /// Report data = SHA-256 of these claims, which hold the key's hash.
+    Interoperable {
+        /// The claims, exactly as carried; see [`super::Claims::decode`].
+        claims: Vec<u8>,
+    },
+    /// Report data starts with the hash of the key (of its uncompressed point, or of its SubjectPublicKeyInfo).
+    Legacy,
+}
+
+/// An RA-TLS certificate, parsed and not yet judged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RatlsCertificate {
+    /// The whole certificate, DER.
+    pub der: Vec<u8>,
+    /// Its SubjectPublicKeyInfo, DER, as carried.
+    pub spki_der: Vec<u8>,
+    /// SHA-256 of [`Self::spki_der`].
+    pub spki_sha256: [u8; 32],
+    /// The public key as an uncompressed point: `04 | x | y` (65 bytes on P-256, 97 on P-384).
+    pub ec_point: Vec<u8>,
+    /// The raw quote.
+    pub quote: Vec<u8>,
+    /// What ties the quote to the key.
+    pub binding: Binding,
+    /// DNS names and IP addresses of the subject alternative name.
+    pub hosts: Vec<String>,
+    /// The subject, in the notation of RFC 4514.
+    pub subject: String,
+    /// Start of validity.
+    pub not_before: Timestamp,
+    /// End of validity.
+    pub not_after: Timestamp,
+    tbs_der: Vec<u8>,
+    signature: Vec<u8>,
+    signature_algorithm: String,
+    issuer_is_subject: bool,
+}
+
+impl RatlsCertificate {
+    /// Reads a certificate in DER, at most [`MAX_CERTIFICATE_BYTES`], nothing after it.
+    ///
+    /// Where both extensions are present (Gramine writes both, with a quote each), the interoperable one is taken.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`]; [`Error::Malformed`] for anything but an X.509 v3 certificate with a quote in it.
+    pub fn parse(der: &[u8]) -> Result<Self, Error> {
+        Error::check_size(WHAT, der, MAX_CERTIFICATE_BYTES)?;
+        let certificate = CertificateInner::<Rfc5280>::from_der(der)
+            .map_err(|error| malformed("X.509 in DER", error.to_string()))?;
+        let tbs = certificate.tbs_certificate();
+        if tbs.version() != Version::V3 {
+            return Err(malformed("X.509 version 3", format!("{:?}", tbs.version())));
+        }
+        if tbs.signature() != certificate.signature_algorithm() {
+            return Err(malformed("one signature algorithm", "two different ones"));
+        }
+
+        let mut seen = BTreeSet::new();
+        let (mut evidence, mut legacy, mut hosts) = (None, None, Vec::new());
+        for extension in tbs.extensions().into_iter().flatten() {
+            let oid = extension.extn_id.to_string();
+            let value = extension.extn_value.as_bytes();
+            match oid.as_str() {
+                TAGGED_EVIDENCE_OID => evidence = Some(value),
+                LEGACY_QUOTE_OID => legacy = Some(value),
+                SUBJECT_ALT_NAME => hosts = parse_hosts(value)?,
+                other if extension.critical && !KNOWN_CRITICAL.contains(&other) => {
+                    return Err(malformed("no unknown critical extension", other));
+                }
+                _ => {}
+            }
+            if !seen.insert(oid) {
+                return Err(malformed("each extension once", format!("{} twice", extension.extn_id)));
+            }
+        }
+        let (quote, binding) = match (evidence, legacy) {
+            (Some(evidence), _) => {
+                let (quote, claims) = parse_tagged_evidence(evidence)?;
+                (quote, Binding::Interoperable { claims })
+            }
+            (None, Some(quote)) => (quote.to_vec(), Binding::Legacy),
+            (None, None) => {
+                return Err(malformed(
+                    format!("a quote in extension {TAGGED_EVIDENCE_OID} or {LEGACY_QUOTE_OID}"),
+                    "none",
+                ));
+            }
+        };
+        Error::check_size("quote in the RA-TLS certificate", &quote, MAX_QUOTE_BYTES)?;
+
+        let (tbs_der, spki_der) =
+            raw_parts(der).map_err(|error| malformed("X.509 in DER", error.to_string()))?;
+        let signature = certificate
+            .signature()
+            .as_bytes()
+            .ok_or_else(|| malformed("a signature of whole bytes", "odd bits"))?;
+        Ok(RatlsCertificate {
+            spki_sha256: spki_sha256(&spki_der),
+            ec_point: parse_ec_point(tbs.subject_public_key_info())?,
+            quote,
+            binding,
+            hosts,
+            subject: tbs.subject().to_string(),
+            not_before: timestamp(tbs.validity().not_before)?,
+            not_after: timestamp(tbs.validity().not_after)?,
+            signature: signature.to_vec(),
+            signature_algorithm: certificate.signature_algorithm().oid.to_string(),
+            issuer_is_subject: tbs.issuer() == tbs.subject(),
+            der: der.to_vec(),
+            spki_der,
+            tbs_der,
+        })
+    }
+
+    /// Reads a certificate in PEM (RFC 7468): one `CERTIFICATE` block.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub fn from_pem(pem: &[u8]) -> Result<Self, Error> {
+        // PEM is 4/3 of DER, and may have some text around it.
+        Error::check_size(WHAT, pem, 2 * MAX_CERTIFICATE_BYTES)?;
+        let (label, der) =
+            pem_rfc7468::decode_vec(pem).map_err(|error| malformed("one block of PEM", error.to_string()))?;
+        if label != "CERTIFICATE" {
+            return Err(malformed("a PEM block CERTIFICATE", format!("{label:?}")));
+        }
+        Self::parse(&der)
+    }
+
+    /// The certificate in PEM (RFC 7468).
+    pub fn to_pem(&self) -> String {
+        pem_rfc7468::encode_string("CERTIFICATE", pem_rfc7468::LineEnding::LF, &self.der).unwrap_or_default()
+    }
+
+    /// Whether issuer and subject are equal and the certificate's own key made its signature.
+    pub fn self_signature_is_valid(&self) -> bool {
+        let algorithm: &dyn signature::VerificationAlgorithm =
+            match (self.ec_point.len(), self.signature_algorithm.as_str()) {
+                (65, ECDSA_SHA256) => &signature::ECDSA_P256_SHA256_ASN1,
+                (65, ECDSA_SHA384) => &signature::ECDSA_P256_SHA384_ASN1,
+                (97, ECDSA_SHA256) => &signature::ECDSA_P384_SHA256_ASN1,
+                (97, ECDSA_SHA384) => &signature::ECDSA_P384_SHA384_ASN1,
+                _ => return false,
+            };
+        let key = signature::UnparsedPublicKey::new(algorithm, &self.ec_point);
+        self.issuer_is_subject && key.verify(&self.tbs_der, &self.signature).is_ok()
+    }
+}
+
+/// CBOR tag 60000 `[quote: bstr, claims: bstr]`.
+fn parse_tagged_evidence(value: &[u8]) -> Result<(Vec<u8>, Vec<u8>), Error> {
+    let mut reader = Reader::new(value);
+    let tag = reader.tag("the evidence extension")?;
+    if tag != TAGGED_EVIDENCE_TAG {
+        return Err(cbor::malformed(format!("CBOR tag {TAGGED_EVIDENCE_TAG}"), format!("tag {tag}")));
+    }
+    let elements = reader.array("the tagged evidence")?;
+    if elements != 2 {
+        return Err(cbor::malformed("[quote, claims]", format!("{elements} elements")));
+    }
+    let quote = reader.bytes("the quote")?.to_vec();
+    let claims = reader.bytes("the claims")?.to_vec();
+    reader.finish("the tagged evidence")?;
+    Error::check_size("RA-TLS claims", &claims, MAX_CLAIMS_BYTES)?;
+    Ok((quote, claims))
+}
+
+/// The signed part and the SubjectPublicKeyInfo inside it, as the bytes that were carried.
+fn raw_parts(der: &[u8]) -> der::Result<(Vec<u8>, Vec<u8>)> {
+    let tbs = SliceReader::new(der)?.sequence(|certificate| {
+        let tbs = certificate.tlv_bytes()?;
+        while !certificate.is_finished() {
+            certificate.tlv_bytes()?;
+        }
+        Ok::<_, der::Error>(tbs)
+    })?;
+    let spki = SliceReader::new(tbs)?.sequence(|fields| {
+        // version, serialNumber, signature, issuer, validity, subject
+        for _ in 0..6 {
+            fields.tlv_bytes()?;
+        }
+        let spki = fields.tlv_bytes()?;
+        while !fields.is_finished() {
+            fields.tlv_bytes()?;
+        }
+        Ok::<_, der::Error>(spki)
+    })?;
+    Ok((tbs.to_vec(), spki.to_vec()))
+}
+
+fn parse_ec_point(spki: &x509_cert::spki::SubjectPublicKeyInfoOwned) -> Result<Vec<u8>, Error> {
+    let curve = spki
+        .algorithm
+        .parameters
+        .as_ref()
+        .and_then(|parameters| parameters.decode_as::<der::asn1::ObjectIdentifier>().ok())
+        .map(|oid| oid.to_string());
+    let length = match (spki.algorithm.oid.to_string().as_str(), curve.as_deref()) {
+        (EC_PUBLIC_KEY, Some(P256)) => 65,
+        (EC_PUBLIC_KEY, Some(P384)) => 97,
+        (oid, _) => return Err(malformed("a key on P-256 or P-384", format!("algorithm {oid}"))),
+    };
+    let point = spki.subject_public_key.as_bytes().unwrap_or_default();
+    match point.len() == length && point[0] == 4 {
+        true => Ok(point.to_vec()),
+        false => Err(malformed("an uncompressed point of the curve", "another key")),
+    }
+}
+
+fn parse_hosts(value: &[u8]) -> Result<Vec<String>, Error> {
+    let names = SubjectAltName::from_der(value)
+        .map_err(|error| malformed("a subject alternative name", error.to_string()))?;
+    let mut hosts = Vec::new();
+    for name in &names.0 {
+        match name {
+            GeneralName::DnsName(name) => hosts.push(name.to_string()),
+            GeneralName::IpAddress(octets) => {
+                let octets = octets.as_bytes();
+                let address = <[u8; 4]>::try_from(octets)
+                    .map(IpAddr::from)
+                    .or_else(|_| <[u8; 16]>::try_from(octets).map(IpAddr::from))
+                    .map_err(|_| {
+                        malformed("an IP address of 4 or 16 bytes", format!("{} bytes", octets.len()))
+                    })?;
+                hosts.push(address.to_string());
+            }
+            _ => {}
+        }
+    }
+    Ok(hosts)
+}
+
+fn timestamp(time: x509_cert::time::Time) -> Result<Timestamp, Error> {
+    i64::try_from(time.to_unix_duration().as_secs())
+        .ok()
+        .and_then(|seconds| Timestamp::from_second(seconds).ok())
+        .ok_or_else(|| malformed("validity within the years 0 to 9999", "another year"))
+}
+
+fn malformed(expected: impl Into<String>, found: impl Into<String>) -> Error {
+    Error::malformed(WHAT, expected, found)
+}
