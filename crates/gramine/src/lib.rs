@@ -5,15 +5,19 @@
 //!
 //! The path through the modules is the path of the data:
 //! [`manifest`] and [`elf`] read the inputs, [`layout`] gives every area its addresses, [`measure`] hashes the
-//! pages in the order in which the loader adds them, [`attributes`] and [`sigstruct`] describe and sign the result.
+//! pages in the order in which the loader adds them, [`attributes`] and [`sigstruct`] describe and sign the result;
+//! [`loader`] says whether the result would also start.
 
 pub mod attributes;
 pub mod elf;
 mod error;
 pub mod layout;
+pub mod loader;
 pub mod manifest;
 pub mod measure;
+mod signer_key;
 pub mod sigstruct;
+mod toml_tree;
 
 pub use error::Error;
 pub use manifest::Manifest;
