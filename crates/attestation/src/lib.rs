@@ -21,6 +21,7 @@ pub mod crl;
 pub mod error;
 pub mod evidence;
 pub mod explain;
+pub mod issuer;
 pub mod judgement;
 pub mod pck;
 pub mod policy;
