@@ -10,7 +10,6 @@ use std::fmt;
 use std::str::FromStr;
 
 use rsa::pkcs1v15::Pkcs1v15Sign;
-use rsa::traits::PublicKeyParts;
 use rsa::{BigUint, RsaPublicKey};
 use zeroize::Zeroizing;
 
