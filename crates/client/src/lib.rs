@@ -1,1 +1,32 @@
-//! TODO
+//! The other side of a node: connections that end in a verified enclave, and what is said over them.
+//!
+//! Trust flows one way: evidence, fetched [`live`] or read from a file, with collateral ([`collate`]) is verified by
+//! `attestation`; the result, a `Verified<Evidence>`, becomes a [`records::Record`]; and only a record opens a
+//! [`channel`], over which a node is [`configure`]d, probed ([`health`], [`state`]) and reached through a local
+//! [`forwarder`]. [`seal`] makes the file that only a verified enclave can open.
+//!
+//! All functions block; they must not be called from inside an asynchronous runtime.
+
+pub mod channel;
+pub mod collate;
+pub mod configure;
+pub mod error;
+pub mod forwarder;
+pub mod health;
+pub mod live;
+pub mod records;
+pub mod seal;
+pub mod state;
+pub mod target;
+
+mod exchange;
+
+pub use crate::channel::Channel;
+pub use crate::configure::{Configuration, configure};
+pub use crate::error::Error;
+pub use crate::forwarder::Forwarder;
+pub use crate::health::Probe;
+pub use crate::live::{ChannelKind, Live};
+pub use crate::records::{Origin, Record, Store};
+pub use crate::state::{NodeState, Process};
+pub use crate::target::Target;

@@ -1,0 +1,220 @@
+//! TLS to a verified enclave: the peer must hold the very key that verification found, and nothing else
+//! about it matters.
+//!
+//! The certificate of a node signs itself, so there is no chain to follow, and its names and dates were
+//! judged when the record was made. Here the SHA-256 of its SubjectPublicKeyInfo (RFC 5280, section 4.1.2.7)
+//! is compared, and the handshake signature proves that the peer holds the private key (TLS 1.3: RFC 8446,
+//! section 4.4.3; TLS 1.2: RFC 5246, section 7.4.3). Sessions are never resumed: every connection proves it
+//! anew.
+
+use std::sync::{Arc, LazyLock, OnceLock};
+use std::time::Duration;
+
+use rustls::client::Resumption;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, SignatureScheme};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use sha2::{Digest, Sha256};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::error::Error;
+use crate::records::Record;
+use crate::target::Target;
+
+/// How long a connection, its handshake included, may take.
+const CONNECTING: Duration = Duration::from_secs(10);
+
+static PROVIDER: LazyLock<Arc<CryptoProvider>> =
+    LazyLock::new(|| Arc::new(rustls::crypto::ring::default_provider()));
+
+/// SHA-256 of a SubjectPublicKeyInfo.
+pub type KeyHash = [u8; 32];
+
+/// A way to one node, and the keys that its peer may hold.
+#[derive(Clone, Debug)]
+pub struct Channel {
+    target: Target,
+    accepted: Accepted,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Accepted {
+    /// Exactly these keys.
+    Keys(Vec<KeyHash>),
+    /// Whoever answers: only to ask for evidence, which is then tied to the key that was seen.
+    Anyone,
+}
+
+/// The peer of an established connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// SHA-256 of its SubjectPublicKeyInfo; it proved to hold the private key.
+    pub spki_sha256: KeyHash,
+    /// Its certificate (DER), of which nothing but the key was looked at.
+    pub certificate: Vec<u8>,
+}
+
+impl Channel {
+    /// A channel to the enclave of this record: any other peer is refused.
+    pub fn attested(record: &Record, target: &Target) -> Channel {
+        Channel { target: target.clone(), accepted: Accepted::Keys(record.keys()) }
+    }
+
+    /// A channel to whoever answers, for [`crate::live`] alone.
+    pub(crate) fn to_anyone(target: &Target) -> Channel {
+        Channel { target: target.clone(), accepted: Accepted::Anyone }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn to_key(key: KeyHash, target: &Target) -> Channel {
+        Channel { target: target.clone(), accepted: Accepted::Keys(vec![key]) }
+    }
+
+    /// Whether both accept the same keys.
+    pub(crate) fn accepts_the_same_as(&self, other: &Channel) -> bool {
+        self.accepted == other.accepted
+    }
+
+    /// Where it leads.
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// Connects over TCP, then TLS; offers `http/1.1` only.
+    pub(crate) async fn connect(&self) -> Result<(TlsStream<TcpStream>, Peer), Error> {
+        let limit = CONNECTING;
+        tokio::time::timeout(limit, self.connect_unhurried()).await.unwrap_or_else(|_| {
+            Err(Error::TooSlow { target: self.target.to_string(), what: "complete a connection", limit })
+        })
+    }
+
+    async fn connect_unhurried(&self) -> Result<(TlsStream<TcpStream>, Peer), Error> {
+        let tcp = self.connect_tcp().await?;
+        let verifier = Arc::new(KeyVerifier { accepted: self.accepted.clone(), seen: OnceLock::new() });
+        let handshake = |reason: String| Error::Handshake { target: self.target.to_string(), reason };
+        let mut config = ClientConfig::builder_with_provider(PROVIDER.clone())
+            .with_safe_default_protocol_versions()
+            .map_err(|error| handshake(error.to_string()))?
+            .dangerous()
+            .with_custom_certificate_verifier(verifier.clone())
+            .with_no_client_auth();
+        config.resumption = Resumption::disabled();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let name = self.target.server_name().map_err(|()| handshake("the name cannot be sent".to_owned()))?;
+        let connected = TlsConnector::from(Arc::new(config)).connect(name, tcp).await;
+        let seen = verifier.seen.get();
+        match (connected, seen) {
+            (Ok(stream), Some(peer)) => Ok((stream, peer.clone())),
+            (Ok(_), None) => Err(handshake("it showed no certificate".to_owned())),
+            (Err(_), Some(peer)) if !self.accepted.contains(&peer.spki_sha256) => Err(Error::WrongKey {
+                target: self.target.to_string(),
+                expected: self.accepted.to_hex(),
+                found: hex::encode(peer.spki_sha256),
+            }),
+            (Err(error), _) => Err(handshake(error.to_string())),
+        }
+    }
+
+    async fn connect_tcp(&self) -> Result<TcpStream, Error> {
+        let target = self.target.clone();
+        let addresses = tokio::task::spawn_blocking(move || target.addresses())
+            .await
+            .map_err(|error| Error::System { what: "a resolver", reason: error.to_string() })??;
+        let mut failure = None;
+        for address in addresses {
+            match TcpStream::connect(address).await {
+                Ok(stream) => {
+                    // Only latency is at stake: a socket that refuses the option still works.
+                    let _ = stream.set_nodelay(true);
+                    return Ok(stream);
+                }
+                Err(source) => {
+                    failure.get_or_insert(Error::Unreachable { address: address.to_string(), source });
+                }
+            }
+        }
+        Err(failure.unwrap_or_else(|| Error::Unresolved {
+            host: self.target.host(),
+            source: std::io::Error::from(std::io::ErrorKind::NotFound),
+        }))
+    }
+}
+
+impl Accepted {
+    fn contains(&self, key: &KeyHash) -> bool {
+        match self {
+            Accepted::Keys(keys) => keys.contains(key),
+            Accepted::Anyone => true,
+        }
+    }
+
+    fn to_hex(&self) -> String {
+        match self {
+            Accepted::Keys(keys) => keys.iter().map(hex::encode).collect::<Vec<_>>().join(" or "),
+            Accepted::Anyone => "any".to_owned(),
+        }
+    }
+}
+
+/// Looks at the key of the leaf certificate only, and remembers it.
+#[derive(Debug)]
+struct KeyVerifier {
+    accepted: Accepted,
+    seen: OnceLock<Peer>,
+}
+
+impl ServerCertVerifier for KeyVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let spki_sha256 = key_hash(end_entity)?;
+        let peer = Peer { spki_sha256, certificate: end_entity.to_vec() };
+        if self.seen.get_or_init(|| peer.clone()) != &peer {
+            return Err(rustls::Error::General("the peer showed two certificates".to_owned()));
+        }
+        if self.accepted.contains(&spki_sha256) {
+            Ok(ServerCertVerified::assertion())
+        } else {
+            Err(CertificateError::ApplicationVerificationFailure.into())
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &PROVIDER.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &PROVIDER.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        PROVIDER.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// SHA-256 of the SubjectPublicKeyInfo in a certificate (DER).
+pub(crate) fn key_hash(certificate: &CertificateDer<'_>) -> Result<KeyHash, rustls::Error> {
+    let parsed = ParsedCertificate::try_from(certificate)?;
+    Ok(Sha256::digest(parsed.subject_public_key_info().as_ref()).into())
+}

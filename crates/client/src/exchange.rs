@@ -1,0 +1,92 @@
+//! One HTTP/1.1 request to a node and its answer, with a limit to its length and its time (RFC 9112).
+//!
+//! The functions of this crate block: they drive their input and output on a runtime of their own, and must
+//! not be called from inside another one.
+
+use std::future::Future;
+use std::time::Duration;
+
+use http::{HeaderMap, Method, Request, StatusCode, header};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Bytes;
+use hyper_util::rt::TokioIo;
+
+use crate::channel::{Channel, Peer};
+use crate::error::Error;
+
+/// A complete answer.
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Vec<u8>,
+    pub(crate) peer: Peer,
+}
+
+/// What to ask, and how much to put up with.
+pub(crate) struct Question<'a> {
+    pub(crate) method: Method,
+    /// Path and query.
+    pub(crate) path: &'a str,
+    /// Content type and bytes.
+    pub(crate) body: Option<(&'static str, Bytes)>,
+    /// What is waited for, as a verb, for the error message.
+    pub(crate) what: &'static str,
+    /// Time for everything together.
+    pub(crate) limit: Duration,
+    /// Bytes of the answer's body.
+    pub(crate) longest: usize,
+}
+
+/// Runs a future to its end on this thread.
+pub(crate) fn block_on<T>(future: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| Error::System { what: "a runtime", reason: error.to_string() })?.block_on(future)
+}
+
+/// Asks over a connection made for it.
+pub(crate) fn ask(channel: &Channel, question: Question<'_>) -> Result<Answer, Error> {
+    let (what, limit) = (question.what, question.limit);
+    block_on(async {
+        tokio::time::timeout(limit, ask_unhurried(channel, question))
+            .await
+            .unwrap_or_else(|_| Err(Error::TooSlow { target: channel.target().to_string(), what, limit }))
+    })
+}
+
+async fn ask_unhurried(channel: &Channel, question: Question<'_>) -> Result<Answer, Error> {
+    let broken = |reason: String| Error::Conversation { target: channel.target().to_string(), reason };
+    let request = request(channel, &question).map_err(|error| broken(error.to_string()))?;
+    let (stream, peer) = channel.connect().await?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| broken(error.to_string()))?;
+    let connection = tokio::spawn(connection);
+    let answer = sender.send_request(request).await.map_err(|error| broken(error.to_string()))?;
+    let (head, body) = answer.into_parts();
+    let body = Limited::new(body, question.longest).collect().await.map_err(|error| {
+        if error.is::<LengthLimitError>() {
+            Error::AnswerTooLong { target: channel.target().to_string(), limit: question.longest }
+        } else {
+            broken(error.to_string())
+        }
+    })?;
+    connection.abort();
+    Ok(Answer { status: head.status, headers: head.headers, body: body.to_bytes().to_vec(), peer })
+}
+
+fn request(channel: &Channel, question: &Question<'_>) -> http::Result<Request<Full<Bytes>>> {
+    let mut request = Request::builder()
+        .method(question.method.clone())
+        .uri(question.path)
+        .header(header::HOST, channel.target().authority())
+        .header(header::USER_AGENT, concat!("mse/", env!("CARGO_PKG_VERSION")))
+        .header(header::CONNECTION, "close");
+    let body = match &question.body {
+        Some((content_type, bytes)) => {
+            request = request.header(header::CONTENT_TYPE, *content_type);
+            bytes.clone()
+        }
+        None => Bytes::new(),
+    };
+    request.body(Full::new(body))
+}

@@ -1,0 +1,106 @@
+//! How a node is doing, asked over an attested channel: waiting for its configuration, or serving an
+//! application that passes its health check.
+//!
+//! The header `Mse-Status: Waiting` is the configuration server's; an application has none.
+
+use std::time::{Duration, Instant};
+
+use http::Method;
+use serde::Serialize;
+
+use crate::channel::Channel;
+use crate::error::Error;
+use crate::exchange::{Answer, Question, ask};
+
+const ANSWERING: Duration = Duration::from_secs(10);
+const LONGEST: usize = 1024 * 1024;
+const STATUS_HEADER: &str = "mse-status";
+
+/// What one look at the node's port found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "probe", rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Probe {
+    /// Nothing answers, or not in time.
+    Silent {
+        /// Why.
+        reason: String,
+    },
+    /// The configuration server waits for a configuration.
+    Waiting,
+    /// The application's health check answers with success.
+    Healthy {
+        /// The HTTP status, 200 to 299.
+        status: u16,
+    },
+    /// The application answers, and not with success.
+    Unhealthy {
+        /// The HTTP status.
+        status: u16,
+    },
+    /// Somebody else answers.
+    WrongPeer {
+        /// The whole reason.
+        reason: String,
+    },
+}
+
+/// Looks once. `health` is the path of the application's health check, as measured in its node
+/// configuration.
+pub fn probe(channel: &Channel, health: &str) -> Probe {
+    match look(channel, health) {
+        Ok(probe) => probe,
+        Err(error) if error.is_passing() => Probe::Silent { reason: error.to_string() },
+        Err(Error::AnswerTooLong { .. }) => Probe::Healthy { status: 200 },
+        Err(error) => Probe::WrongPeer { reason: error.to_string() },
+    }
+}
+
+fn look(channel: &Channel, health: &str) -> Result<Probe, Error> {
+    let answer = get(channel, health)?;
+    if is_waiting(&answer) {
+        return Ok(Probe::Waiting);
+    }
+    let status = answer.status.as_u16();
+    if answer.status.is_success() {
+        return Ok(Probe::Healthy { status });
+    }
+    // The protocol promises the header at the root only.
+    if health != "/" && is_waiting(&get(channel, "/")?) {
+        return Ok(Probe::Waiting);
+    }
+    Ok(Probe::Unhealthy { status })
+}
+
+fn get(channel: &Channel, path: &str) -> Result<Answer, Error> {
+    let what = "answer its health check";
+    ask(channel, Question { method: Method::GET, path, body: None, what, limit: ANSWERING, longest: LONGEST })
+}
+
+fn is_waiting(answer: &Answer) -> bool {
+    answer.headers.get(STATUS_HEADER).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"waiting"))
+}
+
+/// Looks again and again until `settled` likes what it sees, at most for `limit`; returns the last look.
+/// `settled` also ends the waiting early when the caller knows better (the process died, say).
+pub fn wait(
+    channel: &Channel,
+    health: &str,
+    limit: Duration,
+    mut settled: impl FnMut(&Probe) -> bool,
+) -> Result<Probe, Error> {
+    let started = Instant::now();
+    let mut pause = Duration::from_millis(20);
+    loop {
+        let probe = probe(channel, health);
+        if settled(&probe) {
+            return Ok(probe);
+        }
+        if started.elapsed() >= limit {
+            let target = channel.target().to_string();
+            return Err(Error::TooSlow { target, what: "reach the expected state", limit });
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(500));
+    }
+}
