@@ -1,0 +1,53 @@
+//! From the environment of `python3 -m mse_node` to a node and its listening socket.
+//!
+//! `MSE_NODE_CONFIG` is measured with the manifest. `MSE_ROOT` and `MSE_MEMORY` come from the `process` runtime and
+//! mean simulation; without them this is an enclave, where every place is fixed.
+
+use std::env;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use package::config::NodeConfig;
+use package::instance::{self, Instance};
+use platform::Platform;
+
+use crate::node::{Node, Setup};
+use crate::places::{Places, read_limited};
+use crate::{Error, Result, journal, listener};
+
+/// A node that listens, and does not serve yet.
+pub struct Started {
+    /// The node.
+    pub node: Arc<Node>,
+    /// The socket on which it listens already.
+    pub listener: TcpListener,
+}
+
+/// Starts the node of this process.
+pub fn start() -> Result<Started> {
+    let text = env::var("MSE_NODE_CONFIG").map_err(|_| Error::Environment("MSE_NODE_CONFIG"))?;
+    let config = NodeConfig::from_json(&text)?;
+    let places = match env::var_os("MSE_ROOT") {
+        None => Places::enclave(),
+        Some(root) => {
+            let memory = env::var_os("MSE_MEMORY").ok_or(Error::Environment("MSE_MEMORY"))?;
+            Places::process(root.as_ref(), memory.as_ref())
+        }
+    };
+    let instance = read_instance(&places)?;
+    // Bound first, so that whoever connects waits rather than being refused while keys and quotes are made.
+    let listener = listener::bind(instance.listen)?;
+    journal::note(&format!("listening on {}", instance.listen));
+    let platform = open_platform(&instance, &places)?;
+    let node = Arc::new(Node::open(Setup { platform, config, instance, places })?);
+    Ok(Started { node, listener })
+}
+
+fn read_instance(places: &Places) -> Result<Instance> {
+    let path = &places.instance;
+    let missing = || Error::io("read", path)(std::io::ErrorKind::NotFound.into());
+    let text = read_limited(path, instance::LIMIT)?.ok_or_else(missing)?;
+    let text = String::from_utf8(text).map_err(|e| Error::io("read", path)(std::io::Error::other(e)))?;
+    Ok(Instance::from_toml(&text)?)
+}
