@@ -24,6 +24,7 @@ pub mod explain;
 pub mod issuer;
 pub mod judgement;
 pub mod pck;
+pub mod pcs;
 pub mod policy;
 pub mod qe;
 pub mod quote;

@@ -5,7 +5,7 @@
 //! keys in clear: whoever stores it keeps it at mode 0600.
 
 use super::signer::pem_block;
-use super::{Signer, cannot, set_window};
+use super::{PckCa, Signer, cannot, set_window};
 use crate::Error;
 use crate::certificate::Certificate;
 use crate::pck::{SIMULATION_MARKER, SIMULATION_MARKER_TEXT};
@@ -30,26 +30,6 @@ const CERTIFICATE: &str = "CERTIFICATE";
 const PRIVATE_KEY: &str = "PRIVATE KEY";
 /// The longest file of an authority's keys that is read, in bytes.
 const MAX_PEM_LEN: usize = 64 * 1024;
-
-/// Which of the two CAs certifies a machine's PCK.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum PckCa {
-    /// For machines that registered as a platform (several packages): the servers of today.
-    #[default]
-    Platform,
-    /// For single processors.
-    Processor,
-}
-
-impl PckCa {
-    /// The name in PCS requests: `platform` or `processor`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            PckCa::Platform => "platform",
-            PckCa::Processor => "processor",
-        }
-    }
-}
 
 /// What the authority's own certificates are made from; correct until changed.
 #[derive(Clone, Debug)]

@@ -22,7 +22,7 @@ mod machine;
 mod sgx_extension;
 mod signer;
 
-pub use authority::{Authority, AuthorityPlan, INTEL, PckCa, SIMULATED, simulation_marker};
+pub use authority::{Authority, AuthorityPlan, INTEL, SIMULATED, simulation_marker};
 pub use collateral::{
     CollateralPlan, QeIdentity, QeLevel, QeTcb, Svn, TcbComponents, TcbInfo, TcbLevel, sign_text,
 };
@@ -31,6 +31,7 @@ pub use sgx_extension::{Element, elements, encode_elements, encode_sgx_extension
 pub use signer::{CrlPlan, Signer, pem_chain, set_window};
 
 use crate::Error;
+pub use crate::pcs::PckCa;
 
 /// An [`Error::Issue`].
 fn cannot(what: &'static str, reason: impl std::fmt::Display) -> Error {

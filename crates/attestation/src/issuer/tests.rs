@@ -35,7 +35,10 @@ fn every_certificate_is_signed_by_the_authority_above() {
         assert!(pck.is_signed_by(&pck_ca.key().unwrap()));
         assert!(pck_ca.is_signed_by(&root.key().unwrap()));
         assert!(root.is_signed_by(&root.key().unwrap()));
-        assert_eq!((pck.issuer(), pck_ca.issuer(), root.issuer()), (pck_ca.subject(), root.subject(), root.subject()));
+        assert_eq!(
+            (pck.issuer(), pck_ca.issuer(), root.issuer()),
+            (pck_ca.subject(), root.subject(), root.subject())
+        );
         assert_eq!(pck.common_name().unwrap(), "SIMULATED SGX PCK Certificate");
         assert_eq!(root.common_name().unwrap(), "SIMULATED SGX Root CA");
         assert_eq!(SgxExtension::parse(pck.extension(&SGX_EXTENSION).unwrap()).unwrap(), machine.plan.sgx);
@@ -145,7 +148,10 @@ fn key_files_that_are_not_whole_are_refused() {
     assert!(Authority::from_pem("").is_err());
     assert!(Authority::from_pem(&pem[..pem.len() - 100]).is_err());
     assert!(Authority::from_pem(&format!("{}more", *pem)).is_err());
-    assert!(Authority::from_pem(&pem.replace("SIMULATED", "")).is_ok(), "names stand in DER, not in the PEM text");
+    assert!(
+        Authority::from_pem(&pem.replace("SIMULATED", "")).is_ok(),
+        "names stand in DER, not in the PEM text"
+    );
     // The root of one authority with the key of another.
     let (root, _) = pem.split_once("-----BEGIN PRIVATE").unwrap();
     let other_pem = other.to_pem();
@@ -177,7 +183,9 @@ fn a_certificate_can_be_changed_and_signed_again() {
     assert!(pck.is_signed_by(&point_of(&authority.platform_ca.public_key())));
     assert_eq!(SgxExtension::parse(pck.extension(&SGX_EXTENSION).unwrap()).unwrap().fmspc, *b"XSESIM");
     let untouched = authority.platform_ca.reissue(&machine.pck.certificate, |_| {}).unwrap();
-    assert!(Certificate::parse(&untouched).unwrap().is_signed_by(&point_of(&authority.platform_ca.public_key())));
+    assert!(
+        Certificate::parse(&untouched).unwrap().is_signed_by(&point_of(&authority.platform_ca.public_key()))
+    );
 }
 
 /// Intel's own encoder and this one agree to the byte.
@@ -198,13 +206,21 @@ fn the_extension_of_a_real_pck_certificate_is_encoded_as_intel_did() {
 }
 
 fn any_sgx_extension() -> impl Strategy<Value = SgxExtension> {
-    let kinds = prop_oneof![Just(SgxType::Standard), Just(SgxType::Scalable), Just(SgxType::ScalableWithIntegrity)];
+    let kinds =
+        prop_oneof![Just(SgxType::Standard), Just(SgxType::Scalable), Just(SgxType::ScalableWithIntegrity)];
     let configuration = any::<(Option<bool>, Option<bool>, Option<bool>)>().prop_map(
         |(dynamic_platform, cached_keys, smt)| Configuration { dynamic_platform, cached_keys, smt },
     );
-    let octets = (any::<[u8; 16]>(), any::<[u8; 16]>(), any::<[u8; 16]>(), any::<[u8; 2]>(), any::<[u8; 6]>());
+    let octets =
+        (any::<[u8; 16]>(), any::<[u8; 16]>(), any::<[u8; 16]>(), any::<[u8; 2]>(), any::<[u8; 6]>());
     (octets, any::<u16>(), kinds, any::<Option<[u8; 16]>>(), prop::option::of(configuration)).prop_map(
-        |((ppid, components, cpu_svn, pce_id, fmspc), pce_svn, sgx_type, platform_instance_id, configuration)| {
+        |(
+            (ppid, components, cpu_svn, pce_id, fmspc),
+            pce_svn,
+            sgx_type,
+            platform_instance_id,
+            configuration,
+        )| {
             SgxExtension {
                 ppid,
                 components,

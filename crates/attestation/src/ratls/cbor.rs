@@ -146,5 +146,5 @@ impl<'b> Reader<'b> {
 
 /// An error about the claims, or about the CBOR around them.
 pub(super) fn malformed(expected: impl Into<String>, found: impl Into<String>) -> Error {
-    Error::malformed("RA-TLS claims", expected, found)
+    Error::malformed(super::CLAIMS, expected, found)
 }

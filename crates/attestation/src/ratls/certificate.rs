@@ -4,10 +4,10 @@
 //! from the network. Parsing refuses what could mean two things (duplicate or unknown critical extensions, bytes after the
 //! end); whether the quote is genuine and binds this certificate's key is judged elsewhere.
 
-use super::cbor::{self, Reader};
+use super::cbor::Reader;
 use super::{
-    LEGACY_QUOTE_OID, MAX_CERTIFICATE_BYTES, MAX_CLAIMS_BYTES, MAX_QUOTE_BYTES, TAGGED_EVIDENCE_OID,
-    TAGGED_EVIDENCE_TAG, spki_sha256,
+    EVIDENCE, LEGACY_QUOTE_OID, MAX_CERTIFICATE_BYTES, MAX_CLAIMS_BYTES, MAX_QUOTE_BYTES,
+    TAGGED_EVIDENCE_OID, TAGGED_EVIDENCE_TAG, spki_sha256,
 };
 use crate::Error;
 use der::{Decode, Reader as _, SliceReader};
@@ -114,10 +114,8 @@ impl RatlsCertificate {
             }
             (None, Some(quote)) => (quote.to_vec(), Binding::Legacy),
             (None, None) => {
-                return Err(malformed(
-                    format!("a quote in extension {TAGGED_EVIDENCE_OID} or {LEGACY_QUOTE_OID}"),
-                    "none",
-                ));
+                let expected = format!("a quote in extension {TAGGED_EVIDENCE_OID} or {LEGACY_QUOTE_OID}");
+                return Err(Error::malformed(EVIDENCE, expected, "none"));
             }
         };
         Error::check_size("quote in the RA-TLS certificate", &quote, MAX_QUOTE_BYTES)?;
@@ -181,21 +179,26 @@ impl RatlsCertificate {
     }
 }
 
+/// An error about the evidence inside a certificate that is in order itself.
+fn evidence(expected: impl Into<String>, found: impl Into<String>) -> Error {
+    Error::malformed(EVIDENCE, expected, found)
+}
+
 /// CBOR tag 60000 `[quote: bstr, claims: bstr]`.
 fn parse_tagged_evidence(value: &[u8]) -> Result<(Vec<u8>, Vec<u8>), Error> {
     let mut reader = Reader::new(value);
     let tag = reader.tag("the evidence extension")?;
     if tag != TAGGED_EVIDENCE_TAG {
-        return Err(cbor::malformed(format!("CBOR tag {TAGGED_EVIDENCE_TAG}"), format!("tag {tag}")));
+        return Err(evidence(format!("CBOR tag {TAGGED_EVIDENCE_TAG}"), format!("tag {tag}")));
     }
     let elements = reader.array("the tagged evidence")?;
     if elements != 2 {
-        return Err(cbor::malformed("[quote, claims]", format!("{elements} elements")));
+        return Err(evidence("[quote, claims]", format!("{elements} elements")));
     }
     let quote = reader.bytes("the quote")?.to_vec();
     let claims = reader.bytes("the claims")?.to_vec();
     reader.finish("the tagged evidence")?;
-    Error::check_size("RA-TLS claims", &claims, MAX_CLAIMS_BYTES)?;
+    Error::check_size(super::CLAIMS, &claims, MAX_CLAIMS_BYTES)?;
     Ok((quote, claims))
 }
 

@@ -128,7 +128,7 @@ impl Claims {
     /// # Errors
     /// [`Error::TooLarge`], or [`Error::Malformed`] for anything else and without a `"pubkey-hash"`.
     pub fn decode(claims: &[u8]) -> Result<Self, Error> {
-        Error::check_size("RA-TLS claims", claims, MAX_CLAIMS_BYTES)?;
+        Error::check_size(super::CLAIMS, claims, MAX_CLAIMS_BYTES)?;
         let (mut pubkey_hash, mut nonce, mut app) = (None, None, None);
         read_map(claims, "the claims", |key, reader| {
             match key {

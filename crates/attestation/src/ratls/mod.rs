@@ -31,6 +31,11 @@ use sha2::{Digest, Sha256};
 pub const TAGGED_EVIDENCE_OID: &str = "2.23.133.5.4.9";
 /// Extension of the legacy form: a raw SGX quote.
 pub const LEGACY_QUOTE_OID: &str = "1.2.840.113741.1337.6";
+/// What an [`Error::Malformed`](crate::Error::Malformed) names where the certificate is in order and the evidence in it is
+/// not, or is not there.
+pub const EVIDENCE: &str = "RA-TLS evidence";
+/// What an [`Error::Malformed`](crate::Error::Malformed) names where the claims are not in order.
+pub const CLAIMS: &str = "RA-TLS claims";
 /// CBOR tag of `[quote, claims]` for SGX and TDX quotes in the interoperable form.
 pub const TAGGED_EVIDENCE_TAG: u64 = 60000;
 /// The longest certificate that is read, in bytes of DER.
