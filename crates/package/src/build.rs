@@ -1,13 +1,24 @@
 //! From a project to a package.
+//!
+//! A package is written beside its final name, moved there whole, and then opened and checked as anybody
+//! else would: what cannot be opened is not delivered. The same project, lock and interpreter give the
+//! same bytes, except for an encrypted code archive, whose key and header are fresh.
 
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Seek, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use secrets::code::CodeKey;
+use tempfile::NamedTempFile;
 
-use crate::config::AppConfig;
-use crate::native::NodeFiles;
+use crate::config::{self, AppConfig};
+use crate::native::{LOCK, NodeFiles};
+use crate::opened::Package;
 use crate::python::Interpreter;
-use crate::{Fingerprint, Result};
+use crate::{Error, Fingerprint, Result, bundle, code_archive, native};
 
 /// Where the parts of a project are. [`Project::open`] fills in the usual places; a caller may
 /// change any of them.
@@ -17,7 +28,7 @@ pub struct Project {
     pub config: PathBuf,
     /// `mse_src/`.
     pub code: PathBuf,
-    /// `tests/`.
+    /// `tests/`; a project without it has an empty tests archive.
     pub tests: PathBuf,
     /// `requirements.txt`, if there is one.
     pub requirements: Option<PathBuf>,
@@ -28,9 +39,32 @@ pub struct Project {
 impl Project {
     /// The usual places below `dir`, and the configuration they hold.
     pub fn open(dir: &Path) -> Result<(Project, AppConfig)> {
-        let _ = dir;
-        todo!()
+        let path = dir.join(bundle::CONFIG);
+        let (_, config) = read_config(&path)?;
+        let requirements = match &config.image.requirements {
+            Some(named) => Some(dir.join(named)),
+            None => Some(dir.join("requirements.txt")).filter(|path| path.exists()),
+        };
+        let project = Project {
+            config: path,
+            code: dir.join("mse_src"),
+            tests: dir.join("tests"),
+            requirements,
+            lock: dir.join(LOCK),
+        };
+        Ok((project, config))
     }
+}
+
+fn read_config(path: &Path) -> Result<(String, AppConfig)> {
+    let size = fs::metadata(path).map_err(Error::io("read", path))?.len();
+    if size > config::LIMIT as u64 {
+        let what = path.display().to_string();
+        return Err(Error::Limit { what, limit: format!("{} bytes", config::LIMIT) });
+    }
+    let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
+    let config = AppConfig::from_toml(&text)?;
+    Ok((text, config))
 }
 
 /// Where the image comes from.
@@ -80,6 +114,138 @@ pub struct Built {
 
 /// Makes a package of a project.
 pub fn build(project: &Project, options: Options<'_>) -> Result<Built> {
-    let _ = (project, options);
-    todo!()
+    let Options { builder, encrypt, output, now, progress } = options;
+    let (config_toml, config) = read_config(&project.config)?;
+
+    progress("archiving code and tests");
+    let (code, code_files) = code_archive_of(&project.code)?;
+    let (tests, _) = if project.tests.exists() { code_archive_of(&project.tests)? } else { empty_archive()? };
+
+    let image = match builder {
+        Builder::Saved(path) => File::open(path).map_err(Error::io("open", path))?,
+        Builder::Native { interpreter, node_files, cache } => {
+            let requirements = project.requirements.as_deref();
+            let site = native::install(requirements, &project.lock, interpreter, cache, progress)?;
+            require_module(project, &config, &code_files, &site)?;
+            progress("writing the image");
+            let mut image = temporary()?;
+            native::write_image(&site, node_files, interpreter, BufWriter::new(&mut image), output)?;
+            image
+        }
+    };
+
+    fs::create_dir_all(output).map_err(Error::io("create", output))?;
+    let name = format!("package_{}_{}", config.name, now.as_nanosecond());
+    let package = output.join(format!("{name}.tar"));
+    let key = encrypt.then(|| CodeKey::generate().map_err(|e| Error::Encrypt(e.to_string()))).transpose()?;
+    let (code_name, code) = match &key {
+        None => (bundle::CODE, code),
+        Some(key) => {
+            progress("encrypting the code");
+            (bundle::CODE_ENCRYPTED, encrypted(key, code)?)
+        }
+    };
+    progress("writing the package");
+    let config_bytes = config_toml.as_bytes();
+    let members = BTreeMap::from([
+        (code_name, content(code)?),
+        (bundle::IMAGE, content(image)?),
+        (bundle::CONFIG, (config_bytes.len() as u64, Box::new(config_bytes) as _)),
+        (bundle::TESTS, content(tests)?),
+    ]);
+    let written = write_new(output, 0o644, |file| {
+        let mut writer = BufWriter::with_capacity(1 << 17, file);
+        bundle::write(members, &mut writer)?;
+        writer.flush()
+    })
+    .map_err(Error::io("write", &package))?;
+
+    progress("checking the package and computing its fingerprints");
+    let opened = Package::open(written.path())?;
+    let fingerprints = opened.fingerprints()?;
+    // The key first: a package whose code nobody can open is worth nothing.
+    let key = key.map(|key| write_key(&key, output, &output.join(format!("{name}.key")))).transpose()?;
+    written.persist_noclobber(&package).map_err(|e| Error::io("create", &package)(e.error))?;
+    let trusted = opened.trusted_files();
+    Ok(Built {
+        package,
+        key,
+        sha256: opened.sha256(),
+        fingerprints,
+        trusted_files: (trusted.len(), trusted.iter().map(|file| file.size).sum()),
+    })
+}
+
+/// Refuses a project whose application is in neither the code nor the packages: it would fail only in
+/// the enclave, where it is harder to see why.
+fn require_module(project: &Project, config: &AppConfig, code: &[String], site: &Path) -> Result<()> {
+    let module = config.top_module();
+    let file = format!("{module}.py");
+    let prefix = format!("{module}/");
+    let in_code = code.iter().any(|name| *name == file || name.starts_with(&prefix));
+    if in_code || site.join(&file).exists() || site.join(module).is_dir() {
+        return Ok(());
+    }
+    Err(Error::Project {
+        path: project.code.clone(),
+        expected: format!("the place of {file} or {prefix}, since python_application names it"),
+        found: "neither there nor in the requirements".into(),
+    })
+}
+
+fn code_archive_of(dir: &Path) -> Result<(File, Vec<String>)> {
+    if !dir.is_dir() {
+        let found = if dir.exists() { "something else" } else { "nothing" };
+        return Err(Error::Project { path: dir.into(), expected: "a directory".into(), found: found.into() });
+    }
+    let mut file = temporary()?;
+    let files = code_archive::write(dir, &mut file)?;
+    Ok((file, files))
+}
+
+fn empty_archive() -> Result<(File, Vec<String>)> {
+    let empty = tempfile::tempdir().map_err(Error::io("create", &std::env::temp_dir()))?;
+    code_archive_of(empty.path())
+}
+
+fn encrypted(key: &CodeKey, mut code: File) -> Result<File> {
+    let mut file = temporary()?;
+    code.rewind().map_err(Error::io("read", Path::new("the code archive")))?;
+    secrets::code::encrypt(key, io::BufReader::new(code), BufWriter::new(&mut file))
+        .map_err(|e| Error::Encrypt(e.to_string()))?;
+    Ok(file)
+}
+
+/// A file without a name: nobody else sees it, and nothing is left of it.
+fn temporary() -> Result<File> {
+    tempfile::tempfile().map_err(Error::io("create a file in", &std::env::temp_dir()))
+}
+
+fn content(mut file: File) -> Result<bundle::Content<'static>> {
+    let size = file.metadata().and_then(|metadata| file.rewind().map(|()| metadata.len()));
+    Ok((size.map_err(Error::io("read", Path::new("a member of the package")))?, Box::new(file)))
+}
+
+fn write_key(key: &CodeKey, directory: &Path, path: &Path) -> Result<PathBuf> {
+    let text = key.to_hex();
+    write_new(directory, 0o600, |file| {
+        file.write_all(text.as_bytes())?;
+        file.write_all(b"\n")
+    })
+    .and_then(|file| file.persist_noclobber(path).map_err(|e| e.error))
+    .map_err(Error::io("create", path))?;
+    Ok(path.into())
+}
+
+/// A new file in `directory`, written and on disk, ready to be given its name.
+pub(crate) fn write_new(
+    directory: &Path,
+    mode: u32,
+    write: impl FnOnce(&mut File) -> io::Result<()>,
+) -> io::Result<NamedTempFile> {
+    let mut file = NamedTempFile::new_in(directory)?;
+    write(file.as_file_mut())?;
+    file.as_file().set_permissions(fs::Permissions::from_mode(mode))?;
+    file.as_file().sync_all()?;
+    Ok(file)
 }

@@ -1,1 +1,169 @@
-//! Container images.
+//! Container images, read as a stream: which files an image ends up with, and their digests.
+//!
+//! Formats: the OCI image layout and image specification 1.x, and what `docker save` writes (before and
+//! since version 25); layers as tar, gzip or zstd. Nothing is trusted: every blob must have the digest
+//! by which it is named and every layer its diff id, sizes and expansion are bounded, and nothing is
+//! written until somebody asks for [`Image::extract`], which works on plain files and directories only.
+//!
+//! ```text
+//! layout   which blobs make up the image, and in which order
+//! layer    one layer: unpacked, digests checked, entries listed
+//! tree     layers on top of each other: whiteouts, replacements, links
+//! write    the one layout that the native builder makes
+//! ```
+
+mod layer;
+mod layout;
+mod tree;
+mod write;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Read;
+use std::path::Path;
+use std::sync::Mutex;
+
+use sha2::{Digest, Sha256};
+
+use crate::code_archive::{clear, empty_directory, write_file};
+use crate::region::{Hashing, Region};
+use crate::tape::Source;
+use crate::{Error, Result};
+
+pub use tree::{File, Node, Tree};
+pub(crate) use write::{Content, write_layout};
+
+/// An image whose every digest has been checked.
+#[derive(Debug)]
+pub struct Image {
+    layers: Vec<layout::Blob>,
+    tree: Tree,
+}
+
+impl Image {
+    /// Reads and checks the image archive (an uncompressed tar) in the file at `path`.
+    pub fn open(path: &Path) -> Result<Self> {
+        let file = fs::File::open(path).map_err(Error::io("open", path))?;
+        Self::read(&Region::whole(file).map_err(Error::io("read", path))?)
+    }
+
+    /// Reads and checks the image archive in `region`.
+    pub(crate) fn read(region: &Region) -> Result<Self> {
+        let layers = layout::read(region)?;
+        let mut tree = Tree::default();
+        for layer in read_layers(&layers)? {
+            tree.apply(layer)?;
+        }
+        Ok(Image { layers, tree })
+    }
+
+    /// The files the image ends up with.
+    pub fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    /// The content of the regular file at `path` (symbolic links are followed inside the image), at most
+    /// `limit` bytes; `None` if there is no such file.
+    pub fn read_file(&self, path: &str, limit: u64) -> Result<Option<Vec<u8>>> {
+        let Some(file) = self.tree.resolve(path) else { return Ok(None) };
+        if file.size > limit {
+            return Err(Error::Limit { what: format!("{path} in the image"), limit: format!("{limit} bytes") });
+        }
+        let mut stream = layer::stream(file.layer, &self.layers[file.layer])?;
+        let mut content = Vec::new();
+        (stream.skip(file.offset))
+            .and_then(|_| stream.take(file.size).read_to_end(&mut content))
+            .map_err(|e| changed(path, e))?;
+        if Sha256::digest(&content)[..] != file.sha256 {
+            return Err(changed(path, "other bytes"));
+        }
+        Ok(Some(content))
+    }
+
+    /// Writes the image's files into `dest`, which is made, or must be an empty directory. Each file is
+    /// hashed again on its way. Only for images of nothing but plain files and directories, such as the
+    /// native builder makes: links and special files would act outside `dest`, and are refused.
+    pub fn extract(&self, dest: &Path) -> Result<()> {
+        self.tree.require_plain()?;
+        empty_directory(dest)?;
+        let extracted = self.extract_into(dest);
+        if extracted.is_err() {
+            clear(dest);
+        }
+        extracted
+    }
+
+    fn extract_into(&self, dest: &Path) -> Result<()> {
+        // Layer by layer, in the order of the stream; several names may share one content.
+        let mut wanted: BTreeMap<(usize, u64), Vec<(&str, &File)>> = BTreeMap::new();
+        for (path, node) in self.tree.nodes() {
+            match node {
+                Node::File(file) => wanted.entry((file.layer, file.offset)).or_default().push((path, file)),
+                _ => {
+                    let path = dest.join(path);
+                    fs::create_dir_all(&path).map_err(Error::io("create", &path))?;
+                }
+            }
+        }
+        let mut current = None;
+        for ((layer, offset), names) in wanted {
+            let (stream, position) = match &mut current {
+                Some((open, stream, position)) if *open == layer => (stream, position),
+                _ => {
+                    let stream = layer::stream(layer, &self.layers[layer])?;
+                    let (_, stream, position) = current.insert((layer, stream, 0));
+                    (stream, position)
+                }
+            };
+            let (first, file) = names[0];
+            stream.skip(offset - *position).map_err(|e| changed(first, e))?;
+            *position = offset + file.size;
+            let target = dest.join(first);
+            let mut content = Hashing::new(stream.by_ref().take(file.size));
+            write_file(&target, file.mode & 0o100 != 0, &mut content)?;
+            if content.finish() != file.sha256 {
+                return Err(changed(first, "other bytes"));
+            }
+            for (other, _) in &names[1..] {
+                let source = fs::File::open(&target).map_err(Error::io("read", &target))?;
+                write_file(&dest.join(other), file.mode & 0o100 != 0, source)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn changed(path: &str, found: impl std::fmt::Display) -> Error {
+    Error::Image {
+        part: path.into(),
+        expected: "the bytes that were checked before".into(),
+        found: found.to_string(),
+    }
+}
+
+/// Reads all layers, several at a time: hashing is what takes the time.
+fn read_layers(blobs: &[layout::Blob]) -> Result<Vec<layer::Layer>> {
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get()).min(blobs.len());
+    let queue = Mutex::new(blobs.iter().enumerate());
+    let work = || {
+        let mut done = Vec::new();
+        loop {
+            let next = queue.lock().ok().and_then(|mut queue| queue.next());
+            let Some((index, blob)) = next else { return Ok(done) };
+            done.push((index, layer::read(index, blob)?));
+        }
+    };
+    let mut layers = BTreeMap::new();
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        for worker in workers {
+            let done = worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+            layers.extend(done);
+        }
+        Ok(())
+    })?;
+    Ok(layers.into_values().collect())
+}
+
+#[cfg(test)]
+mod tests;

@@ -32,6 +32,7 @@ pub mod instance;
 pub mod native;
 mod opened;
 pub mod python;
+mod region;
 mod tape;
 
 pub use build::{Built, Project};

@@ -1,81 +1,220 @@
 //! An opened package: checked whole, before anything of it is written.
 
-use std::path::Path;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
-use crate::config::{AppConfig, NodeConfig};
+use crate::bundle;
+use crate::code_archive::{check_named, unpack_named};
+use crate::config::{AppConfig, CodeForm, NodeConfig};
+use crate::enclave::{self, TrustedFile};
+use crate::fingerprint::SIZES;
+use crate::image::{Image, Node};
+use crate::native::RECORD;
 use crate::python::InterpreterRecord;
-use crate::{Fingerprint, Result};
+use crate::region::{Hashing, Region};
+use crate::{Error, Fingerprint, Result};
 
-/// A package that passed every check.
+/// Largest `interpreter.json`, in bytes.
+const RECORD_LIMIT: u64 = 16 * 1024;
+
+/// A package that passed every check. It keeps its file open and reads from it when asked to write
+/// something; what it then finds changed, it refuses.
+#[derive(Debug)]
 pub struct Package {
+    path: PathBuf,
+    sha256: [u8; 32],
     config: AppConfig,
+    config_toml: String,
+    code: Region,
+    code_sha256: [u8; 32],
+    encrypted: bool,
+    tests: Region,
+    image: Image,
+    interpreter: Option<InterpreterRecord>,
+    trusted: Vec<TrustedFile>,
 }
 
 impl Package {
-    /// Opens and checks the package at `path`; writes nothing.
+    /// Opens the package at `path` and checks all of it: members, configuration, code archive (if in
+    /// clear), tests, and every digest of the image. Writes nothing.
     pub fn open(path: &Path) -> Result<Self> {
-        let _ = path;
-        todo!()
+        let metadata = fs::metadata(path).map_err(Error::io("open", path))?;
+        if !metadata.is_file() {
+            let found = format!("{}, which is no regular file", path.display());
+            return Err(Error::Package { expected: "a package file".into(), found });
+        }
+        let file = File::open(path).map_err(Error::io("open", path))?;
+        let whole = Region::whole(file).map_err(Error::io("read", path))?;
+        std::thread::scope(|scope| {
+            let digest = scope.spawn(|| whole.sha256());
+            let package = Self::read(path, &whole);
+            let digest = digest.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            Ok(Package { sha256: digest.map_err(Error::io("read", path))?, ..package? })
+        })
     }
+
+    fn read(path: &Path, whole: &Region) -> Result<Self> {
+        let read = |region: &Region| region.bytes().map_err(Error::io("read", path));
+        let members = bundle::read(whole)?;
+        let config_toml = String::from_utf8(read(&members.config)?).map_err(|_| Error::Package {
+            expected: "an mse.toml in UTF-8".into(),
+            found: "other bytes".into(),
+        })?;
+        let config = AppConfig::from_toml(&config_toml)?;
+        if !members.encrypted {
+            check_named(bundle::CODE, members.code.reader())?;
+        }
+        check_named(bundle::TESTS, members.tests.reader())?;
+        let code_sha256 = members.code.sha256().map_err(Error::io("read", path))?;
+        let image = Image::read(&members.image)?;
+        let interpreter = interpreter(&image)?;
+        let trusted = enclave::trusted_files(image.tree(), code_sha256, members.code.len());
+        Ok(Package {
+            path: path.into(),
+            sha256: [0; 32],
+            config,
+            config_toml,
+            code: members.code,
+            code_sha256,
+            encrypted: members.encrypted,
+            tests: members.tests,
+            image,
+            interpreter,
+            trusted,
+        })
+    }
+
     /// The `mse.toml` inside.
     pub fn config(&self) -> &AppConfig {
         &self.config
     }
+
     /// The text of that `mse.toml`, as carried.
     pub fn config_toml(&self) -> &str {
-        todo!()
+        &self.config_toml
     }
+
     /// What the node is measured with.
     pub fn node_config(&self) -> NodeConfig {
-        todo!()
+        self.config.node_config(if self.encrypted { CodeForm::Encrypted } else { CodeForm::Plain })
     }
+
     /// SHA-256 of the package file.
     pub fn sha256(&self) -> [u8; 32] {
-        todo!()
+        self.sha256
     }
+
     /// Whether the code archive is encrypted.
     pub fn encrypted(&self) -> bool {
-        todo!()
+        self.encrypted
     }
-    /// The fingerprint at one enclave size (MiB).
-    pub fn fingerprint(&self, size_mb: u64) -> Result<Fingerprint> {
-        let _ = size_mb;
-        todo!()
+
+    /// The image inside.
+    pub fn image(&self) -> &Image {
+        &self.image
     }
-    /// The fingerprints at all sizes.
-    pub fn fingerprints(&self) -> Result<Vec<(u64, Fingerprint)>> {
-        todo!()
+
+    /// The interpreter that a natively built image needs; `None` for a container image, which has its
+    /// own.
+    pub fn interpreter(&self) -> Option<&InterpreterRecord> {
+        self.interpreter.as_ref()
     }
-    /// The bytes of `node.manifest.sgx` at one enclave size (MiB).
+
+    /// The files that the enclave may read, and their hashes.
+    pub fn trusted_files(&self) -> &[TrustedFile] {
+        &self.trusted
+    }
+
+    /// The bytes of `node.manifest.sgx` for an enclave of `size_mb` MiB.
     pub fn manifest(&self, size_mb: u64) -> Result<Vec<u8>> {
-        let _ = size_mb;
-        todo!()
+        let text = enclave::manifest(self.image.tree(), &self.node_config(), &self.trusted, size_mb)?;
+        Ok(text.into_bytes())
     }
+
     /// The bytes of `libpal.so`, or of the file that stands in for it.
     pub fn libpal(&self) -> Result<Vec<u8>> {
-        todo!()
+        let path = enclave::libpal(self.image.tree());
+        self.image.read_file(&path, gramine::elf::MAX_SIZE as u64)?.ok_or_else(|| Error::Image {
+            part: path,
+            expected: "Gramine's libpal.so, or the node's library in its place".into(),
+            found: "neither".into(),
+        })
     }
-    /// The interpreter that a natively built image needs; `None` for a container image, which has its own.
-    pub fn interpreter(&self) -> Option<&InterpreterRecord> {
-        todo!()
+
+    /// The fingerprint of an enclave of `size_mb` MiB.
+    pub fn fingerprint(&self, size_mb: u64) -> Result<Fingerprint> {
+        Fingerprint::measure(&self.manifest(size_mb)?, &self.libpal()?)
     }
-    /// Number and bytes of the files that the enclave trusts.
-    pub fn trusted_files(&self) -> (usize, u64) {
-        todo!()
+
+    /// The fingerprints at all [`SIZES`], smallest first.
+    pub fn fingerprints(&self) -> Result<Vec<(u64, Fingerprint)>> {
+        let libpal = self.libpal()?;
+        // Measuring takes time in proportion to the size: the largest first, and several at once.
+        let queue = Mutex::new(SIZES.iter().rev());
+        let work = || {
+            let mut done = Vec::new();
+            loop {
+                let next = queue.lock().ok().and_then(|mut queue| queue.next());
+                let Some(&size) = next else { return Ok(done) };
+                done.push((size, Fingerprint::measure(&self.manifest(size)?, &libpal)?));
+            }
+        };
+        let threads = std::thread::available_parallelism().map_or(1, |n| n.get()).min(SIZES.len());
+        let mut all = std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+            let mut all = Vec::new();
+            for worker in workers {
+                all.extend(worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
+            }
+            Ok::<_, Error>(all)
+        })?;
+        all.sort();
+        Ok(all)
     }
-    /// Unpacks the (natively built) image into `dest`, which must not exist or be empty.
+
+    /// Unpacks a natively built image into `dest`, which is made, or must be an empty directory.
     pub fn extract_image(&self, dest: &Path) -> Result<()> {
-        let _ = dest;
-        todo!()
+        self.image.extract(dest)
     }
-    /// Unpacks the tests into `dest`, which must not exist or be empty.
+
+    /// Unpacks the tests into `dest`, which is made, or must be an empty directory.
     pub fn extract_tests(&self, dest: &Path) -> Result<()> {
-        let _ = dest;
-        todo!()
+        unpack_named(bundle::TESTS, self.tests.reader(), dest)
     }
-    /// Copies the code archive, as carried, to the file `dest`.
+
+    /// Copies the code archive, as carried, to the new file `dest` (mode 0600).
     pub fn copy_code_archive(&self, dest: &Path) -> Result<()> {
-        let _ = dest;
-        todo!()
+        let directory = dest.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let mut copy = tempfile::NamedTempFile::new_in(directory).map_err(Error::io("create", dest))?;
+        let mut content = Hashing::new(self.code.reader());
+        io::copy(&mut content, &mut copy).map_err(Error::io("write", dest))?;
+        if content.finish() != self.code_sha256 {
+            let found = format!("other bytes: {} was changed meanwhile", self.path.display());
+            return Err(Error::Package { expected: "the code archive that was checked".into(), found });
+        }
+        copy.persist_noclobber(dest).map_err(|e| Error::io("create", dest)(e.error))?;
+        Ok(())
     }
+}
+
+/// What a natively built image needs; such an image holds plain files below its one directory only.
+fn interpreter(image: &Image) -> Result<Option<InterpreterRecord>> {
+    let Some(json) = image.read_file(RECORD, RECORD_LIMIT)? else { return Ok(None) };
+    let wrong = |part: &str, expected: &str, found: String| Error::Image {
+        part: part.into(),
+        expected: expected.into(),
+        found,
+    };
+    let record = serde_json::from_slice(&json)
+        .map_err(|e| wrong(RECORD, "what the native builder writes", e.to_string()))?;
+    image.tree().require_plain()?;
+    let site = format!("{}/", enclave::SITE);
+    let elsewhere = (image.tree().nodes())
+        .find(|(path, node)| matches!(node, Node::File(_)) && !path.starts_with(&site));
+    if let Some((path, _)) = elsewhere {
+        return Err(wrong(path, "files below opt/mse/python only", "a file".into()));
+    }
+    Ok(Some(record))
 }

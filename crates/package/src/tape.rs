@@ -64,6 +64,17 @@ pub(crate) struct Entry {
     pub(crate) offset: u64,
 }
 
+/// A stream that may know a quicker way over bytes that nobody wants.
+pub(crate) trait Source: Read {
+    /// Passes over `count` bytes, or over what there is; says how many those were.
+    fn skip(&mut self, count: u64) -> io::Result<u64> {
+        io::copy(&mut Read::take(&mut *self, count), &mut io::sink())
+    }
+}
+
+impl Source for &[u8] {}
+impl<R: Read> Source for io::BufReader<R> {}
+
 /// Reads a tar stream entry by entry. Between two calls of [`TapeReader::next_entry`], it reads as the
 /// content of the entry last returned.
 pub(crate) struct TapeReader<R> {
@@ -84,9 +95,14 @@ struct Extended {
     link: Option<Vec<u8>>,
 }
 
-impl<R: Read> TapeReader<R> {
+impl<R: Source> TapeReader<R> {
     pub(crate) fn new(archive: impl Into<String>, inner: R) -> Self {
         TapeReader { archive: archive.into(), inner, position: 0, content: 0, padding: 0, ended: false }
+    }
+
+    /// The stream below; at its end, once there are no more entries.
+    pub(crate) fn into_inner(self) -> R {
+        self.inner
     }
 
     /// The next entry; `None` once the archive has ended properly.
@@ -192,8 +208,7 @@ impl<R: Read> TapeReader<R> {
 
     fn skip_content(&mut self) -> Result<()> {
         let left = self.content.saturating_add(self.padding);
-        let skipped = io::copy(&mut self.inner.by_ref().take(left), &mut io::sink())
-            .map_err(|e| self.damaged("a whole entry", e))?;
+        let skipped = self.inner.skip(left).map_err(|e| self.damaged("a whole entry", e))?;
         if skipped != left {
             return Err(self.damaged("a whole entry", "the end of the file"));
         }
@@ -257,7 +272,7 @@ impl<R: Read> TapeReader<R> {
     }
 }
 
-impl<R: Read> Read for TapeReader<R> {
+impl<R: Source> Read for TapeReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let wanted = buffer.len().min(usize::try_from(self.content).unwrap_or(usize::MAX));
         if wanted == 0 {
@@ -282,7 +297,7 @@ fn pax_record(data: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
 }
 
 /// Brings a path into its one form, or says what was expected and what is wrong with it.
-fn clean_path(raw: &[u8]) -> Result<String, (&'static str, &'static str)> {
+pub(crate) fn clean_path(raw: &[u8]) -> Result<String, (&'static str, &'static str)> {
     const RELATIVE: &str = "a relative path inside the archive";
     if raw.len() > PATH_LIMIT {
         return Err(("a path of at most 4096 bytes", "a longer one"));
