@@ -5,7 +5,7 @@
 
 use crate::Error;
 use crate::elf::{Image, Segment};
-use crate::layout::{PAGE_SIZE, page_down};
+use crate::layout::{Layout, PAGE_SIZE, page_down};
 use crate::manifest::{Manifest, parse_toml};
 use crate::toml_tree::Section;
 
@@ -17,7 +17,8 @@ pub const MAX_SEGMENTS: usize = 16;
 /// Checks a manifest and an image against the loader's rules.
 ///
 /// # Errors
-/// [`Error::ManifestKey`] or [`Error::Elf`] with the key or header at fault; the errors of [`Manifest::parse`] and [`Image::parse`].
+/// [`Error::ManifestKey`] or [`Error::Elf`] with the key or header at fault; the errors of [`Manifest::parse`],
+/// [`Image::parse`] and [`Layout::new`].
 pub fn check(manifest: &[u8], libpal: &[u8]) -> Result<(), Error> {
     let settings = Manifest::parse(manifest)?.sgx;
     let tree = parse_toml(manifest)?;
@@ -45,7 +46,9 @@ pub fn check(manifest: &[u8], libpal: &[u8]) -> Result<(), Error> {
             return Err(section.wrong(key, "a string", "nothing"));
         }
     }
-    check_image(&Image::parse(libpal)?)
+    let image = Image::parse(libpal)?;
+    check_image(&image)?;
+    Layout::new(&settings, manifest.len() as u64, &image).map(|_| ())
 }
 
 fn check_image(image: &Image<'_>) -> Result<(), Error> {

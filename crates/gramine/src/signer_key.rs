@@ -2,10 +2,12 @@
 //!
 //! In PEM (RFC 7468) as PKCS #1 or PKCS #8. The private numbers are wiped from memory when the key is dropped.
 
+use num_bigint_dig::prime::probably_prime;
+use num_traits::ToPrimitive;
 use rsa::pkcs1::DecodeRsaPrivateKey;
 use rsa::pkcs1v15::Pkcs1v15Sign;
 use rsa::pkcs8::{DecodePrivateKey, EncodePrivateKey, LineEnding};
-use rsa::rand_core::OsRng;
+use rsa::rand_core::{OsRng, RngCore};
 use rsa::traits::PublicKeyParts;
 use rsa::{BigUint, RsaPrivateKey};
 use zeroize::Zeroizing;
@@ -22,14 +24,17 @@ const MAX_PEM_SIZE: usize = 64 << 10;
 pub struct SignerKey(RsaPrivateKey);
 
 impl SignerKey {
-    /// A fresh key from the operating system's random numbers. Takes about a second.
+    /// A fresh key from the operating system's random numbers. Takes a good part of a second.
     ///
     /// # Errors
     /// [`Error::SigningKey`] where no key could be made.
     pub fn generate() -> Result<SignerKey, Error> {
-        RsaPrivateKey::new_with_exp(&mut OsRng, BITS, &EXPONENT.into())
-            .map(SignerKey)
-            .map_err(|e| wrong(format!("that none could be made: {e}")))
+        let none = |reason: String| wrong(format!("that none could be made: {reason}"));
+        let next = || random_prime().map_err(|e| none(e.to_string()));
+        let (p, q) = (next()?, next()?);
+        let key = RsaPrivateKey::from_p_q(p, q, EXPONENT.into()).map_err(|e| none(e.to_string()))?;
+        key.validate().map_err(|e| none(e.to_string()))?;
+        Ok(SignerKey(key))
     }
 
     /// Reads a PEM file. Encrypted ones are not read.
@@ -97,4 +102,38 @@ impl std::fmt::Debug for SignerKey {
 
 fn wrong(found: String) -> Error {
     Error::SigningKey { found }
+}
+
+/// A random prime of half the modulus' size that leaves 2 divided by 3: else 3 could not be the exponent (RFC 8017, 3.1).
+///
+/// Searches upwards from a random start, in steps that keep the candidate odd and its remainder by 3; candidates with a small
+/// factor are passed over, which leaves few for the real test (Miller-Rabin and Lucas).
+fn random_prime() -> Result<BigUint, rsa::rand_core::Error> {
+    const STEP: u64 = 6;
+    const STEPS: u64 = 4096;
+    let small_primes: Vec<u64> =
+        (5..4096).filter(|&n| (2..).take_while(|d| d * d <= n).all(|d| n % d != 0)).collect();
+    let mut bytes = Zeroizing::new([0; BITS / 16]);
+    loop {
+        OsRng.try_fill_bytes(&mut bytes[..])?;
+        // The two highest bits, so that the product of two such numbers has all of its bits.
+        bytes[0] |= 0xc0;
+        let start = BigUint::from_bytes_be(&bytes[..]);
+        let start = &start + (5 - remainder(&start, STEP));
+        let remainders: Vec<_> =
+            small_primes.iter().map(|&prime| (prime, remainder(&start, prime))).collect();
+        for offset in (0..STEPS).map(|step| step * STEP) {
+            if remainders.iter().any(|(prime, remainder)| (remainder + offset) % prime == 0) {
+                continue;
+            }
+            let candidate = &start + offset;
+            if probably_prime(&candidate, 20) && candidate.bits() == BITS / 2 {
+                return Ok(candidate);
+            }
+        }
+    }
+}
+
+fn remainder(number: &BigUint, divisor: u64) -> u64 {
+    (number % divisor).to_u64().unwrap_or_default()
 }
