@@ -218,3 +218,75 @@ pub(crate) fn key_hash(certificate: &CertificateDer<'_>) -> Result<KeyHash, rust
     let parsed = ParsedCertificate::try_from(certificate)?;
     Ok(Sha256::digest(parsed.subject_public_key_info().as_ref()).into())
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use rustls::version::{TLS12, TLS13};
+
+    use super::*;
+    use crate::exchange::block_on;
+    use crate::testing::{Identity, Server, nowhere, ok};
+
+    async fn hello(_: http::Request<hyper::body::Incoming>) -> http::Response<crate::testing::ServerBody> {
+        ok("hello")
+    }
+
+    fn connect(record: &Record, target: &Target) -> Result<Peer, Error> {
+        block_on(async { Ok(Channel::attested(record, target).connect().await?.1) })
+    }
+
+    #[test]
+    fn the_key_of_the_record_is_accepted_whatever_names_and_dates_the_peer_shows() {
+        // Its name is another, and its certificate ended long ago.
+        let identity = Identity::valid_until("2001-01-01T00:00:00Z");
+        for version in [&TLS12, &TLS13] {
+            let server = Server::speaking(&[version], &identity, hello);
+            let peer = connect(&identity.record(), &server.target()).unwrap();
+            assert_eq!(peer.spki_sha256, identity.spki_sha256());
+            assert_eq!(peer.certificate, identity.certificate);
+        }
+    }
+
+    #[test]
+    fn another_key_is_refused_and_both_are_named() {
+        let (identity, other) = (Identity::generate(), Identity::generate());
+        let server = Server::start(&other, hello);
+        let error = connect(&identity.record(), &server.target()).unwrap_err();
+        let Error::WrongKey { expected, found, .. } = error else { panic!("{error}") };
+        assert_eq!(expected, hex::encode(identity.spki_sha256()));
+        assert_eq!(found, hex::encode(other.spki_sha256()));
+        assert_eq!(server.connections(), 0, "the handshake must not succeed on the other side either");
+    }
+
+    #[test]
+    fn a_copied_certificate_is_of_no_use_without_its_key() {
+        let (identity, thief) = (Identity::generate(), Identity::generate());
+        for version in [&TLS12, &TLS13] {
+            let server = Server::speaking(&[version], &identity.stolen_by(&thief), hello);
+            let error = connect(&identity.record(), &server.target()).unwrap_err();
+            assert!(matches!(error, Error::Handshake { .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_certificate_of_the_owners_is_accepted_once_the_record_names_it() {
+        let (identity, owner) = (Identity::generate(), Identity::generate());
+        let server = Server::start(&owner, hello);
+        let pem = attestation::ratls::RatlsCertificate::parse(&owner.certificate).unwrap().to_pem();
+        let record = identity.record();
+        assert!(record.clone().serving(&pem).is_err(), "the measured TLS mode does not allow it");
+        let record = record.with_tls_mode(attestation::ratls::TlsMode::OwnerCertificate);
+        assert!(connect(&record, &server.target()).is_err());
+        let record = record.serving(&pem).unwrap();
+        assert_eq!(record.served_spki(), Some(owner.spki_sha256()));
+        connect(&record, &server.target()).unwrap();
+    }
+
+    #[test]
+    fn nobody_there_is_told_from_somebody_else_there() {
+        let error = connect(&Identity::generate().record(), &nowhere()).unwrap_err();
+        assert!(matches!(error, Error::Unreachable { .. }), "{error}");
+        assert!(error.is_passing() && !error.is_refusal());
+    }
+}

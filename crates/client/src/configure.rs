@@ -157,3 +157,112 @@ fn reason(answer: &Answer) -> String {
     };
     text.chars().filter(|c| !c.is_control()).take(1000).collect()
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use http::Response;
+    use http_body_util::BodyExt;
+
+    use super::*;
+    use crate::testing::{APP_ID, Identity, Server, body as text, ok};
+
+    fn full() -> Configuration {
+        Configuration {
+            secrets: Some(Zeroizing::new(b" {\"key\": \"00\", \"n\": 1.50} ".to_vec())),
+            sealed_secrets: Some(vec![0xfb, 0xff, 1]),
+            code_key: Some(CodeKey::from_bytes([0xab; 32])),
+            private_key: Some(Zeroizing::new("-----BEGIN\nkey".to_owned())),
+            certificate: Some("-----BEGIN\ncertificate".to_owned()),
+        }
+    }
+
+    #[test]
+    fn everything_arrives_as_the_protocol_has_it() {
+        let identity = Identity::generate();
+        let received = Arc::new(Mutex::new(None));
+        let slot = received.clone();
+        let server = Server::start(&identity, move |request| {
+            let slot = slot.clone();
+            async move {
+                let (head, body) = request.into_parts();
+                let body = body.collect().await.unwrap().to_bytes();
+                *slot.lock().unwrap() = Some((head, body));
+                ok("")
+            }
+        });
+        configure(&identity.record(), &server.target(), &full()).unwrap();
+        let (head, body) = received.lock().unwrap().take().unwrap();
+        assert_eq!((head.method, head.uri.path()), (Method::POST, "/"));
+        assert_eq!(head.headers.get("content-type").unwrap(), "application/json");
+        let expected = format!(
+            "{{\"uuid\":\"{}\",\"app_secrets\":{{\"key\": \"00\", \"n\": 1.50}},\"app_sealed_secrets\":\"-_8B\",\
+             \"code_secret_key\":\"{}\",\"ssl_private_key\":\"-----BEGIN\\nkey\",\
+             \"ssl_certificate\":\"-----BEGIN\\ncertificate\"}}",
+            uuid::Uuid::from_bytes(APP_ID),
+            "ab".repeat(32),
+        );
+        assert_eq!(String::from_utf8(body.to_vec()).unwrap(), expected);
+
+        configure(&identity.record(), &server.target(), &Configuration::default()).unwrap();
+        let (_, body) = received.lock().unwrap().take().unwrap();
+        assert_eq!(body, format!("{{\"uuid\":\"{}\"}}", uuid::Uuid::from_bytes(APP_ID)));
+    }
+
+    #[test]
+    fn a_refusal_is_passed_on_with_its_reason() {
+        let identity = Identity::generate();
+        let server = Server::start(&identity, async |_| {
+            let problem = "{\"title\": \"wrong code key\", \"detail\": \"it does not open\\u001b[31m the archive\", \"x\": 1}";
+            Response::builder()
+                .status(422)
+                .header("content-type", "application/problem+json")
+                .body(text(problem))
+                .unwrap()
+        });
+        let error = configure(&identity.record(), &server.target(), &full()).unwrap_err();
+        let Error::Refused { status, reason, .. } = error else { panic!("{error}") };
+        assert_eq!((status, reason.as_str()), (422, "wrong code key: it does not open[31m the archive"));
+    }
+
+    #[test]
+    fn an_answer_that_is_neither_yes_nor_no_is_not_taken_for_yes() {
+        let identity = Identity::generate();
+        let server =
+            Server::start(&identity, async |_| Response::builder().status(302).body(text("")).unwrap());
+        let error = configure(&identity.record(), &server.target(), &full()).unwrap_err();
+        assert!(matches!(error, Error::UnexpectedAnswer { .. }), "{error}");
+    }
+
+    #[test]
+    fn secrets_never_go_to_an_impostor() {
+        let called = Arc::new(Mutex::new(false));
+        let slot = called.clone();
+        let server = Server::start(&Identity::generate(), move |_| {
+            *slot.lock().unwrap() = true;
+            async { ok("") }
+        });
+        let error = configure(&Identity::generate().record(), &server.target(), &full()).unwrap_err();
+        assert!(matches!(error, Error::WrongKey { .. }), "{error}");
+        assert!(!*called.lock().unwrap());
+    }
+
+    #[test]
+    fn secrets_that_are_no_object_are_refused_here_and_not_shown() {
+        let record = Identity::generate().record();
+        for bad in ["hunter2", "\"hunter2\"", "[\"hunter2\"]", "{\"hunter2\"}", "", "{} hunter2"] {
+            let secrets = Some(Zeroizing::new(bad.as_bytes().to_vec()));
+            let error = body(&record, &Configuration { secrets, ..Configuration::default() }).unwrap_err();
+            assert!(!error.to_string().contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_no_node_reads_is_not_sent() {
+        let sealed_secrets = Some(vec![0; LONGEST_CONFIGURATION]);
+        let error = body(&Identity::generate().record(), &Configuration { sealed_secrets, ..Configuration::default() });
+        assert!(matches!(error, Err(Error::Configuration(_))));
+    }
+}

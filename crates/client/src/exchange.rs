@@ -90,3 +90,47 @@ fn request(channel: &Channel, question: &Question<'_>) -> http::Result<Request<F
     };
     request.body(Full::new(body))
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use http::Response;
+
+    use super::*;
+    use crate::testing::{Identity, Server, ok};
+
+    fn question(limit: Duration, longest: usize) -> Question<'static> {
+        Question { method: Method::GET, path: "/x?y", body: None, what: "answer", limit, longest }
+    }
+
+    #[test]
+    fn name_and_path_arrive_and_the_answer_comes_back() {
+        let identity = Identity::generate();
+        let server = Server::start(&identity, async |request| {
+            ok(format!("{:?} {}", request.headers().get("host").unwrap(), request.uri()))
+        });
+        let channel = Channel::attested(&identity.record(), &server.target());
+        let answer = ask(&channel, question(Duration::from_secs(20), 100)).unwrap();
+        let expected = format!("\"myapp.fr:{}\" /x?y", server.target().port());
+        assert_eq!(String::from_utf8(answer.body).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_long_answer_is_cut_short() {
+        let identity = Identity::generate();
+        let server = Server::start(&identity, async |_| ok(vec![0; 101]));
+        let channel = Channel::attested(&identity.record(), &server.target());
+        let error = ask(&channel, question(Duration::from_secs(20), 100)).err().unwrap();
+        assert!(matches!(error, Error::AnswerTooLong { limit: 100, .. }), "{error}");
+        ask(&channel, question(Duration::from_secs(20), 101)).unwrap();
+    }
+
+    #[test]
+    fn a_silent_peer_is_not_waited_for_without_end() {
+        let identity = Identity::generate();
+        let server = Server::start(&identity, async |_| std::future::pending::<Response<_>>().await);
+        let channel = Channel::attested(&identity.record(), &server.target());
+        let error = ask(&channel, question(Duration::from_millis(200), 100)).err().unwrap();
+        assert!(matches!(error, Error::TooSlow { .. }), "{error}");
+    }
+}

@@ -104,3 +104,81 @@ pub fn wait(
         pause = (pause * 2).min(Duration::from_millis(500));
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU16, Ordering};
+
+    use http::Response;
+
+    use super::*;
+    use crate::testing::{Identity, Server, body, nowhere, ok};
+
+    fn probe_of(server: &Server, identity: &Identity) -> Probe {
+        probe(&Channel::attested(&identity.record(), &server.target()), "/health")
+    }
+
+    #[test]
+    fn a_configuration_server_waits_even_where_only_its_root_says_so() {
+        let identity = Identity::generate();
+        let everywhere = Server::start(&identity, async |_| {
+            Response::builder().status(404).header("Mse-Status", "Waiting").body(body("")).unwrap()
+        });
+        assert_eq!(probe_of(&everywhere, &identity), Probe::Waiting);
+        let at_root = Server::start(&identity, async |request| match request.uri().path() {
+            "/" => Response::builder().header("Mse-Status", "Waiting").body(body("")).unwrap(),
+            _ => Response::builder().status(404).body(body("")).unwrap(),
+        });
+        assert_eq!(probe_of(&at_root, &identity), Probe::Waiting);
+    }
+
+    #[test]
+    fn the_health_check_decides_for_an_application() {
+        let identity = Identity::generate();
+        let server = Server::start(&identity, async |request| match request.uri().path() {
+            "/health" => Response::builder().status(204).body(body("")).unwrap(),
+            _ => Response::builder().status(500).body(body("")).unwrap(),
+        });
+        assert_eq!(probe_of(&server, &identity), Probe::Healthy { status: 204 });
+        let ill = Server::start(&identity, async |request| match request.uri().path() {
+            "/health" => Response::builder().status(503).body(body("")).unwrap(),
+            _ => ok("fine"),
+        });
+        assert_eq!(probe_of(&ill, &identity), Probe::Unhealthy { status: 503 });
+    }
+
+    #[test]
+    fn an_impostor_is_not_asked_how_it_is() {
+        let server = Server::start(&Identity::generate(), async |_| ok("fine"));
+        let found = probe_of(&server, &Identity::generate());
+        assert!(matches!(&found, Probe::WrongPeer { reason } if reason.contains("not the enclave")), "{found:?}");
+    }
+
+    #[test]
+    fn nobody_there_is_silence() {
+        let record = Identity::generate().record();
+        let found = probe(&Channel::attested(&record, &nowhere()), "/health");
+        assert!(matches!(found, Probe::Silent { .. }), "{found:?}");
+    }
+
+    #[test]
+    fn waiting_ends_when_the_caller_is_content() {
+        let identity = Identity::generate();
+        let calls = Arc::new(AtomicU16::new(0));
+        let counted = calls.clone();
+        let server = Server::start(&identity, move |_| {
+            let status = if counted.fetch_add(1, Ordering::SeqCst) < 4 { 503 } else { 200 };
+            async move { Response::builder().status(status).body(body("")).unwrap() }
+        });
+        let channel = Channel::attested(&identity.record(), &server.target());
+        let healthy = |probe: &Probe| matches!(probe, Probe::Healthy { .. });
+        assert_eq!(
+            wait(&channel, "/health", Duration::from_secs(20), healthy).unwrap(),
+            Probe::Healthy { status: 200 }
+        );
+        let never = wait(&channel, "/health", Duration::ZERO, |_| false).unwrap_err();
+        assert!(matches!(never, Error::TooSlow { .. }), "{never}");
+    }
+}

@@ -20,6 +20,8 @@ pub mod state;
 pub mod target;
 
 mod exchange;
+#[cfg(test)]
+mod testing;
 
 pub use crate::channel::Channel;
 pub use crate::configure::{Configuration, configure};

@@ -199,3 +199,39 @@ impl Record {
         [self.spki_sha256].into_iter().chain(self.served_spki()).collect()
     }
 }
+
+#[cfg(test)]
+impl Record {
+    /// A record that no verification made, for the tests of this crate alone.
+    pub(crate) fn sample(origin: Origin, certificate: &[u8], app_id: [u8; 16]) -> Record {
+        let key = key_hash(&certificate.into());
+        let end = jiff::Timestamp::MAX;
+        Record {
+            origin,
+            node: None,
+            certificate_until: RatlsCertificate::parse(certificate).map_or(end, |parsed| parsed.not_after),
+            certificate: certificate.to_owned(),
+            spki_sha256: key.unwrap_or_default(),
+            fingerprint: [7; 32],
+            app_id,
+            sealing_key: vec![9; 1216],
+            tls_mode: TlsMode::RaTls,
+            served_spki: None,
+            simulated: true,
+            tcb_status: "UpToDate".to_owned(),
+            policy: "strict".to_owned(),
+            judged_at: Timestamp::UNIX_EPOCH,
+            valid_until: None,
+        }
+    }
+
+    pub(crate) fn with_tls_mode(mut self, mode: TlsMode) -> Record {
+        self.tls_mode = mode;
+        self
+    }
+
+    pub(crate) fn with_valid_until(mut self, until: Timestamp) -> Record {
+        self.valid_until = Some(until);
+        self
+    }
+}
