@@ -30,13 +30,13 @@ pub mod places;
 mod refusal;
 mod request;
 mod served;
-//mod start;
+mod start;
 mod state;
 
 pub use error::Error;
 pub use node::{Application, Node, Setup};
 pub use refusal::Refusal;
-//pub use start::{Started, start};
+pub use start::{Started, start};
 
 /// What every fallible function of this crate returns, except where a client is refused ([`Refusal`]).
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -5,16 +5,23 @@
 
 use std::env;
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use package::config::NodeConfig;
 use package::instance::{self, Instance};
 use platform::Platform;
+use platform::simulated::{Enclave, Installation};
 
 use crate::node::{Node, Setup};
 use crate::places::{Places, read_limited};
 use crate::{Error, Result, journal, listener};
+
+/// Gramine's attestation files.
+const ATTESTATION: &str = "/dev/attestation";
+/// Where the file lies that stands in for `libpal.so` in an image without Gramine.
+const STAND_IN: &str = "opt/mse/python/mse_node/_node.abi3.so";
 
 /// A node that listens, and does not serve yet.
 pub struct Started {
@@ -50,4 +57,23 @@ fn read_instance(places: &Places) -> Result<Instance> {
     let text = read_limited(path, instance::LIMIT)?.ok_or_else(missing)?;
     let text = String::from_utf8(text).map_err(|e| Error::io("read", path)(std::io::Error::other(e)))?;
     Ok(Instance::from_toml(&text)?)
+}
+
+/// The simulated platform where `instance.toml` names one, else Gramine's. A simulated enclave cannot pass for a real
+/// one, whatever the host writes there: its quotes chain to the simulator's own root.
+fn open_platform(instance: &Instance, places: &Places) -> Result<Arc<dyn Platform>> {
+    let Some(simulation) = &instance.simulation else {
+        return Ok(Arc::new(platform::sgx::Gramine::open(Path::new(ATTESTATION))?));
+    };
+    let read = |path: &Path| std::fs::read(path).map_err(Error::io("read", path));
+    let installation = Installation::open_or_create(&simulation.installation, Timestamp::now())?;
+    let libpal = places.image.join(STAND_IN);
+    let enclave = Enclave::load(
+        &installation,
+        &read(&places.manifest)?,
+        &read(&libpal)?,
+        &read(&places.sigstruct)?,
+        &places.image,
+    )?;
+    Ok(Arc::new(enclave))
 }

@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 import threading
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -87,9 +88,9 @@ def _run() -> None:
     _serve(
         server,
         app,
-        lambda plain: evidence.wsgi(plain, node.evidence),
-        lambda plain: evidence.asgi(plain, node.evidence),
-        node.forget_key_files,
+        lambda plain: evidence.wsgi(plain, node.answer_evidence),
+        lambda plain: evidence.asgi(plain, node.answer_evidence),
+        node.forget_tls_files,
     )
 
 
@@ -153,8 +154,18 @@ def _say(text: str) -> None:
         print(f"mse: {text}", file=sys.stderr)
 
 
-if __name__ == "__main__":
-    code = main()
+def _run_to_the_end() -> None:
+    code = 1
+    try:
+        code = main()
+    except SystemExit as leaving:
+        code = leaving.code if isinstance(leaving.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
     with contextlib.suppress(Exception):
         atexit._run_exitfuncs()
     _leave(code)
+
+
+if __name__ == "__main__":
+    _run_to_the_end()
