@@ -39,14 +39,19 @@ pub struct Project {
 impl Project {
     /// The usual places below `dir`, and the configuration they hold.
     pub fn open(dir: &Path) -> Result<(Project, AppConfig)> {
-        let path = dir.join(bundle::CONFIG);
+        Self::with_config(dir, &dir.join(bundle::CONFIG))
+    }
+
+    /// The same, with a configuration that lies elsewhere.
+    pub fn with_config(dir: &Path, config: &Path) -> Result<(Project, AppConfig)> {
+        let path = config.to_path_buf();
         let (_, config) = read_config(&path)?;
         let requirements = match &config.image.requirements {
             Some(named) => Some(dir.join(named)),
             None => Some(dir.join("requirements.txt")).filter(|path| path.exists()),
         };
         let project = Project {
-            config: path,
+            config: path.into(),
             code: dir.join("mse_src"),
             tests: dir.join("tests"),
             requirements,

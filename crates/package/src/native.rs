@@ -17,11 +17,15 @@ mod requirements;
 mod site;
 
 use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
+use tempfile::TempDir;
 
+use crate::build::Project;
+use crate::code_archive::write_file;
 use crate::enclave::SITE;
 use crate::image::{Content, write_layout};
 use crate::python::{Interpreter, InterpreterRecord};
@@ -82,6 +86,41 @@ pub fn install(
     Ok(site)
 }
 
+/// An installed project to run on this machine: what `localtest` serves from.
+#[derive(Debug)]
+pub struct Site {
+    python_path: OsString,
+    _node: TempDir,
+}
+
+impl Site {
+    /// The value for `PYTHONPATH`: the node's files and the project's packages.
+    pub fn path(&self) -> &OsStr {
+        &self.python_path
+    }
+}
+
+/// Installs what a project requires, and puts the node's files beside it, until the result is dropped.
+pub fn site(
+    interpreter: &Interpreter,
+    project: &Project,
+    node: &NodeFiles,
+    cache: &Path,
+    progress: &mut dyn FnMut(&str),
+) -> Result<Site> {
+    let installed = install(project.requirements.as_deref(), &project.lock, interpreter, cache, progress)?;
+    let directory = tempfile::tempdir_in(cache).map_err(Error::io("create a directory in", cache))?;
+    for (name, bytes) in &node.files {
+        write_file(&directory.path().join(name), false, bytes.as_slice())?;
+    }
+    let python_path = std::env::join_paths([directory.path(), &installed]).map_err(|_| Error::Project {
+        path: cache.into(),
+        expected: "a path without `:`, which Python takes for two".into(),
+        found: "one".into(),
+    })?;
+    Ok(Site { python_path, _node: directory })
+}
+
 /// The cache's name for what a lock installs. The number changes with what [`site`] keeps.
 fn site_key(lock: &Lock) -> String {
     let mut hash = Sha256::new();
@@ -99,7 +138,7 @@ pub(crate) fn write_image(
     path: &Path,
 ) -> Result<()> {
     let mut files: BTreeMap<String, Content<'_>> = BTreeMap::new();
-    for (name, path) in site::list(site)? {
+    for (name, path) in site::list(site)?.into_iter().filter(|(name, _)| !site::is_bytecode(name)) {
         files.insert(format!("{SITE}/{name}"), Content::Path(path));
     }
     let record = record(interpreter, site, node)?;

@@ -355,7 +355,7 @@ impl<W: Write> TapeWriter<W> {
         content: impl Read,
     ) -> io::Result<()> {
         let mode = if executable { 0o755 } else { 0o644 };
-        self.header(path, tar::EntryType::Regular, mode, size)?;
+        self.header(path, mode, size)?;
         let copied = io::copy(&mut content.take(size), &mut self.inner)?;
         if copied != size {
             return Err(io::Error::new(
@@ -366,11 +366,6 @@ impl<W: Write> TapeWriter<W> {
         self.pad(size)
     }
 
-    /// Appends a directory.
-    pub(crate) fn directory(&mut self, path: &str) -> io::Result<()> {
-        self.header(&format!("{path}/"), tar::EntryType::Directory, 0o755, 0)
-    }
-
     /// Ends the archive.
     pub(crate) fn finish(mut self) -> io::Result<W> {
         self.inner.write_all(&[0; 2 * BLOCK])?;
@@ -378,9 +373,9 @@ impl<W: Write> TapeWriter<W> {
         Ok(self.inner)
     }
 
-    fn header(&mut self, path: &str, kind: tar::EntryType, mode: u32, size: u64) -> io::Result<()> {
+    fn header(&mut self, path: &str, mode: u32, size: u64) -> io::Result<()> {
         let mut header = tar::Header::new_gnu();
-        header.set_entry_type(kind);
+        header.set_entry_type(tar::EntryType::Regular);
         header.set_mode(mode);
         header.set_size(size);
         header.set_mtime(MTIME);
@@ -464,14 +459,12 @@ pub(crate) mod tests {
     fn reads_what_it_writes() {
         let long = format!("{}/{}", "d".repeat(200), "f".repeat(200));
         let mut writer = TapeWriter::new(Vec::new());
-        writer.directory("a").unwrap();
         writer.file("a/b", true, 3, &b"abc"[..]).unwrap();
         writer.file(&long, false, 0, &b""[..]).unwrap();
         let bytes = writer.finish().unwrap();
         assert_eq!(
             read(&bytes).unwrap(),
             [
-                ("a".into(), Kind::Directory, vec![]),
                 ("a/b".into(), Kind::File, b"abc".to_vec()),
                 (long, Kind::File, vec![]),
             ]
@@ -480,7 +473,7 @@ pub(crate) mod tests {
         let names: Vec<_> = (tar::Archive::new(&bytes[..]).entries().unwrap())
             .map(|e| e.unwrap().path().unwrap().display().to_string().len())
             .collect();
-        assert_eq!(names, [2, 3, 401]);
+        assert_eq!(names, [3, 401]);
     }
 
     #[test]

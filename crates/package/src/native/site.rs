@@ -70,9 +70,8 @@ fn strip(site: &Path) -> Result<()> {
             || name.starts_with("share/man/")
             || name.starts_with("share/doc/"))
             && !files.contains_key(&format!("{top}/__init__.py"));
-        let bytecode = name.ends_with(".pyc") || name.contains("__pycache__/");
         let test = unused_tests.iter().any(|tests| name.starts_with(tests.as_str()));
-        !(of_pip || elsewhere || bytecode || test)
+        !(of_pip || elsewhere || is_bytecode(name) || test)
     };
     for (name, path) in &files {
         if !is_kept(name) {
@@ -84,6 +83,11 @@ fn strip(site: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Caches that an interpreter makes, here or wherever somebody ran the application from the cache.
+pub(super) fn is_bytecode(name: &str) -> bool {
+    name.ends_with(".pyc") || name.split('/').any(|component| component == "__pycache__")
 }
 
 /// Directories named `tests` with tests in them, of packages that do not import them: as prefixes.
