@@ -15,6 +15,7 @@ use secrets::code::CodeKey;
 use tempfile::NamedTempFile;
 
 use crate::config::{self, AppConfig};
+use crate::fingerprint::SIZES;
 use crate::native::{LOCK, NodeFiles};
 use crate::opened::Package;
 use crate::python::Interpreter;
@@ -111,14 +112,20 @@ pub struct Built {
     pub key: Option<PathBuf>,
     /// SHA-256 of the package.
     pub sha256: [u8; 32],
-    /// The fingerprint for each of [`crate::fingerprint::SIZES`] (MiB).
+    /// The fingerprint for each size (MiB), smallest first.
     pub fingerprints: Vec<(u64, Fingerprint)>,
     /// Number and bytes of the files that the enclave trusts.
     pub trusted_files: (usize, u64),
 }
 
-/// Makes a package of a project.
+/// Makes a package of a project, and reports its fingerprints at all sizes.
 pub fn build(project: &Project, options: Options<'_>) -> Result<Built> {
+    build_for(&SIZES, project, options)
+}
+
+/// Makes a package of a project, and reports its fingerprints for enclaves of `sizes` MiB; measuring the
+/// larger ones takes a second or more.
+pub fn build_for(sizes: &[u64], project: &Project, options: Options<'_>) -> Result<Built> {
     let Options { builder, encrypt, output, now, progress } = options;
     let (config_toml, config) = read_config(&project.config)?;
 
@@ -167,7 +174,7 @@ pub fn build(project: &Project, options: Options<'_>) -> Result<Built> {
 
     progress("checking the package and computing its fingerprints");
     let opened = Package::open(written.path())?;
-    let fingerprints = opened.fingerprints()?;
+    let fingerprints = opened.fingerprints_for(sizes)?;
     // The key first: a package whose code nobody can open is worth nothing.
     let key = key.map(|key| write_key(&key, output, &output.join(format!("{name}.key")))).transpose()?;
     written.persist_noclobber(&package).map_err(|e| Error::io("create", &package)(e.error))?;

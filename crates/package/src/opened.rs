@@ -150,9 +150,14 @@ impl Package {
 
     /// The fingerprints at all [`SIZES`], smallest first.
     pub fn fingerprints(&self) -> Result<Vec<(u64, Fingerprint)>> {
+        self.fingerprints_for(&SIZES)
+    }
+
+    /// The fingerprints of enclaves of `sizes` MiB, smallest first.
+    pub fn fingerprints_for(&self, sizes: &[u64]) -> Result<Vec<(u64, Fingerprint)>> {
         let libpal = self.libpal()?;
         // Measuring takes time in proportion to the size: the largest first, and several at once.
-        let queue = Mutex::new(SIZES.iter().rev());
+        let queue = Mutex::new(sizes.iter().rev());
         let work = || {
             let mut done = Vec::new();
             loop {
@@ -161,7 +166,7 @@ impl Package {
                 done.push((size, Fingerprint::measure(&self.manifest(size)?, &libpal)?));
             }
         };
-        let threads = std::thread::available_parallelism().map_or(1, |n| n.get()).min(SIZES.len());
+        let threads = std::thread::available_parallelism().map_or(1, |n| n.get()).min(sizes.len());
         let mut all = std::thread::scope(|scope| {
             let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
             let mut all = Vec::new();
