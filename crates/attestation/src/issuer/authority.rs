@@ -28,8 +28,8 @@ const TCB_SIGNING: &str = "SGX TCB Signing";
 pub(super) const PCK: &str = "SGX PCK Certificate";
 const CERTIFICATE: &str = "CERTIFICATE";
 const PRIVATE_KEY: &str = "PRIVATE KEY";
-/// The longest file of an authority's keys that is read, in bytes.
-const MAX_PEM_LEN: usize = 64 * 1024;
+/// The longest file of keys that is read, in bytes.
+pub(super) const MAX_PEM_LEN: usize = 64 * 1024;
 
 /// What the authority's own certificates are made from; correct until changed.
 #[derive(Clone, Debug)]

@@ -3,7 +3,7 @@
 //! Format of what it makes: [`crate::quote`]. As on real hardware the PCK signs the report of the quoting enclave (QE), whose
 //! report data is SHA-256 of attestation key and authentication data, and the attestation key signs header and enclave report.
 
-use super::authority::{PCK, PemBlocks, certificate_params, key_to_pem, signer_to_pem};
+use super::authority::{MAX_PEM_LEN, PCK, PemBlocks, certificate_params, key_to_pem, signer_to_pem};
 use super::signer::{generate, public_key, sign};
 use super::{Authority, PckCa, Signer, encode_sgx_extension, pem_chain, simulation_marker};
 use crate::Error;
@@ -149,6 +149,7 @@ impl Authority {
     /// # Errors
     /// [`Error::Malformed`] or [`Error::Issue`] where the text is something else.
     pub fn machine_from_pem(&self, plan: MachinePlan, pem: &str) -> Result<Machine, Error> {
+        Error::check_size("machine", pem.as_bytes(), MAX_PEM_LEN)?;
         let mut blocks = PemBlocks { rest: pem };
         let certificate = blocks.certificate()?;
         let pck = Signer::restore(blocks.private_key()?, certificate, plan.pck.clone())?;

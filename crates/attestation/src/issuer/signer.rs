@@ -12,8 +12,8 @@ use der::asn1::UintRef;
 use der::{Reader, SliceReader};
 use jiff::Timestamp;
 use rcgen::{
-    CertificateParams, CertificateRevocationListParams, Issuer, KeyIdMethod, KeyPair, RevokedCertParams,
-    SerialNumber, SigningKey, date_time_ymd,
+    CertificateParams, CertificateRevocationListParams, DnType, DnValue, Issuer, KeyIdMethod, KeyPair,
+    RevokedCertParams, SerialNumber, SigningKey, date_time_ymd,
 };
 use std::sync::Arc;
 
@@ -68,7 +68,8 @@ impl Signer {
         Ok(Self { key, certificate, params })
     }
 
-    /// Puts a key and its certificate, kept from earlier, together again.
+    /// Puts a key and its certificate, kept from earlier, together again; `params` is what the certificate was
+    /// made from.
     ///
     /// # Errors
     /// [`Error::Issue`] where they do not belong together, [`Error::Malformed`] where the certificate is none.
@@ -80,6 +81,13 @@ impl Signer {
         let parsed = Certificate::parse(&certificate)?;
         if parsed.key().as_ref().map(|point| &point[..]) != Some(key.public_key_raw()) {
             return Err(cannot("signer from its file", "the private key is not that of the certificate"));
+        }
+        let name = parsed.common_name().unwrap_or_default();
+        if params.distinguished_name.get(&DnType::CommonName) != Some(&DnValue::from(name.as_str())) {
+            return Err(cannot(
+                "signer from its file",
+                format!("the certificate is of another role, {name:?}"),
+            ));
         }
         params.serial_number = Some(SerialNumber::from_slice(parsed.serial().as_bytes()));
         Ok(Self { key: Arc::new(key), certificate, params })

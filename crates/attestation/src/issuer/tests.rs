@@ -158,6 +158,10 @@ fn key_files_that_are_not_whole_are_refused() {
     let (_, key_and_rest) = other_pem.split_once("-----BEGIN PRIVATE").unwrap();
     let mixed = format!("{root}-----BEGIN PRIVATE{key_and_rest}");
     assert!(matches!(Authority::from_pem(&mixed), Err(Error::Issue { .. })));
+    // Platform CA and processor CA in each other's place.
+    let blocks: Vec<_> = pem.split_inclusive("-----END PRIVATE KEY-----\n").collect();
+    let swapped = [blocks[0], blocks[2], blocks[1], blocks[3]].concat();
+    assert!(matches!(Authority::from_pem(&swapped), Err(Error::Issue { .. })));
 }
 
 #[test]

@@ -10,12 +10,14 @@ use super::{
     TAGGED_EVIDENCE_OID, TAGGED_EVIDENCE_TAG, spki_sha256,
 };
 use crate::Error;
+use crate::certificate::{Signed, single_from_pem, timestamp};
 use der::{Decode, Reader as _, SliceReader};
 use jiff::Timestamp;
 use ring::signature;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use x509_cert::certificate::{CertificateInner, Rfc5280, Version};
+use x509_cert::TbsCertificate;
+use x509_cert::certificate::Version;
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 
@@ -79,13 +81,14 @@ impl RatlsCertificate {
     /// [`Error::TooLarge`]; [`Error::Malformed`] for anything but an X.509 v3 certificate with a quote in it.
     pub fn parse(der: &[u8]) -> Result<Self, Error> {
         Error::check_size(WHAT, der, MAX_CERTIFICATE_BYTES)?;
-        let certificate = CertificateInner::<Rfc5280>::from_der(der)
+        let Signed { body, algorithm, signature } = Signed::read(der, WHAT)?;
+        let tbs_der = &der[body];
+        let tbs = TbsCertificate::from_der(tbs_der)
             .map_err(|error| malformed("X.509 in DER", error.to_string()))?;
-        let tbs = certificate.tbs_certificate();
         if tbs.version() != Version::V3 {
             return Err(malformed("X.509 version 3", format!("{:?}", tbs.version())));
         }
-        if tbs.signature() != certificate.signature_algorithm() {
+        if *tbs.signature() != algorithm {
             return Err(malformed("one signature algorithm", "two different ones"));
         }
 
@@ -120,12 +123,7 @@ impl RatlsCertificate {
         };
         Error::check_size("quote in the RA-TLS certificate", &quote, MAX_QUOTE_BYTES)?;
 
-        let (tbs_der, spki_der) =
-            raw_parts(der).map_err(|error| malformed("X.509 in DER", error.to_string()))?;
-        let signature = certificate
-            .signature()
-            .as_bytes()
-            .ok_or_else(|| malformed("a signature of whole bytes", "odd bits"))?;
+        let spki_der = raw_spki(tbs_der).map_err(|error| malformed("X.509 in DER", error.to_string()))?;
         Ok(RatlsCertificate {
             spki_sha256: spki_sha256(&spki_der),
             ec_point: parse_ec_point(tbs.subject_public_key_info())?,
@@ -133,14 +131,14 @@ impl RatlsCertificate {
             binding,
             hosts,
             subject: tbs.subject().to_string(),
-            not_before: timestamp(tbs.validity().not_before)?,
-            not_after: timestamp(tbs.validity().not_after)?,
-            signature: signature.to_vec(),
-            signature_algorithm: certificate.signature_algorithm().oid.to_string(),
+            not_before: timestamp(tbs.validity().not_before),
+            not_after: timestamp(tbs.validity().not_after),
+            signature,
+            signature_algorithm: algorithm.oid.to_string(),
             issuer_is_subject: tbs.issuer() == tbs.subject(),
             der: der.to_vec(),
+            tbs_der: tbs_der.to_vec(),
             spki_der,
-            tbs_der,
         })
     }
 
@@ -149,14 +147,9 @@ impl RatlsCertificate {
     /// # Errors
     /// As [`Self::parse`].
     pub fn from_pem(pem: &[u8]) -> Result<Self, Error> {
-        // PEM is 4/3 of DER, and may have some text around it.
+        // PEM is 4/3 of DER, line ends not counted.
         Error::check_size(WHAT, pem, 2 * MAX_CERTIFICATE_BYTES)?;
-        let (label, der) =
-            pem_rfc7468::decode_vec(pem).map_err(|error| malformed("one block of PEM", error.to_string()))?;
-        if label != "CERTIFICATE" {
-            return Err(malformed("a PEM block CERTIFICATE", format!("{label:?}")));
-        }
-        Self::parse(&der)
+        Self::parse(&single_from_pem(pem)?)
     }
 
     /// The certificate in PEM (RFC 7468).
@@ -202,27 +195,19 @@ fn parse_tagged_evidence(value: &[u8]) -> Result<(Vec<u8>, Vec<u8>), Error> {
     Ok((quote, claims))
 }
 
-/// The signed part and the SubjectPublicKeyInfo inside it, as the bytes that were carried.
-fn raw_parts(der: &[u8]) -> der::Result<(Vec<u8>, Vec<u8>)> {
-    let tbs = SliceReader::new(der)?.sequence(|certificate| {
-        let tbs = certificate.tlv_bytes()?;
-        while !certificate.is_finished() {
-            certificate.tlv_bytes()?;
-        }
-        Ok::<_, der::Error>(tbs)
-    })?;
-    let spki = SliceReader::new(tbs)?.sequence(|fields| {
+/// The SubjectPublicKeyInfo inside the signed part, as the bytes that were carried.
+fn raw_spki(tbs_der: &[u8]) -> der::Result<Vec<u8>> {
+    SliceReader::new(tbs_der)?.sequence(|fields| {
         // version, serialNumber, signature, issuer, validity, subject
         for _ in 0..6 {
             fields.tlv_bytes()?;
         }
-        let spki = fields.tlv_bytes()?;
+        let spki = fields.tlv_bytes()?.to_vec();
         while !fields.is_finished() {
             fields.tlv_bytes()?;
         }
-        Ok::<_, der::Error>(spki)
-    })?;
-    Ok((tbs.to_vec(), spki.to_vec()))
+        Ok(spki)
+    })
 }
 
 fn parse_ec_point(spki: &x509_cert::spki::SubjectPublicKeyInfoOwned) -> Result<Vec<u8>, Error> {
@@ -265,13 +250,6 @@ fn parse_hosts(value: &[u8]) -> Result<Vec<String>, Error> {
         }
     }
     Ok(hosts)
-}
-
-fn timestamp(time: x509_cert::time::Time) -> Result<Timestamp, Error> {
-    i64::try_from(time.to_unix_duration().as_secs())
-        .ok()
-        .and_then(|seconds| Timestamp::from_second(seconds).ok())
-        .ok_or_else(|| malformed("validity within the years 0 to 9999", "another year"))
 }
 
 fn malformed(expected: impl Into<String>, found: impl Into<String>) -> Error {
