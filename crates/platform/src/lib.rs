@@ -11,6 +11,7 @@
 
 mod error;
 pub mod pcs_endpoint;
+mod sealing;
 pub mod sgx;
 pub mod simulated;
 

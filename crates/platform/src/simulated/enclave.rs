@@ -1,18 +1,36 @@
-//! A simulated enclave.
-use super::Installation;
-use crate::{Error, Kind, Platform};
+//! Loading an enclave without a processor: the same inputs, the same reasons to refuse.
+//!
+//! Gramine's loader measures manifest and libpal while it builds the enclave; EINIT compares the outcome with the
+//! SIGSTRUCT (Intel SDM, volume 3D, EINIT); the library OS compares trusted files with the manifest. All of that happens
+//! here in [`Enclave::load`], and afterwards EREPORT and EGETKEY have their counterparts in the [`Platform`] trait.
+
 use std::path::Path;
+
+use attestation::EnclaveReport;
+use attestation::report::FLAG_INIT;
+use gramine::attributes::SignedAttributes;
+use gramine::manifest::RemoteAttestation;
+use gramine::measure::{Measurement, measure};
+use gramine::{Manifest, SigStruct};
 use zeroize::Zeroizing;
 
-/// A simulated enclave.
+use super::{Installation, trusted_files};
+use crate::{Error, Kind, Platform};
+
+/// An enclave on a simulated machine.
 #[derive(Debug)]
-pub struct Enclave {}
+pub struct Enclave {
+    installation: Installation,
+    report: EnclaveReport,
+}
 
 impl Enclave {
     /// Loads an enclave as Gramine's loader and the processor would; `file:/x` of the manifest is `root/x`.
     ///
     /// # Errors
-    /// [`Error::NotSignedForThis`], [`Error::TrustedFile`], [`Error::Manifest`], [`Error::Gramine`], [`Error::Io`].
+    /// [`Error::Gramine`] for inputs that cannot be read or measured, or a SIGSTRUCT with a wrong signature;
+    /// [`Error::NotSignedForThis`] for a SIGSTRUCT of another enclave; [`Error::Manifest`] where it asks for no
+    /// quotes; [`Error::TrustedFile`] for files that are not as measured; [`Error::Io`].
     pub fn load(
         installation: &Installation,
         manifest: &[u8],
@@ -20,22 +38,71 @@ impl Enclave {
         sigstruct: &[u8],
         root: &Path,
     ) -> Result<Self, Error> {
-        let _ = (installation, manifest, libpal, sigstruct, root);
-        todo!()
+        let parsed = Manifest::parse(manifest)?;
+        if parsed.sgx.remote_attestation != RemoteAttestation::Dcap {
+            return Err(Error::Manifest {
+                key: "sgx.remote_attestation",
+                expected: "\"dcap\": quotes are needed".to_owned(),
+                found: "\"none\"".to_owned(),
+            });
+        }
+        let sigstruct = SigStruct::parse(sigstruct)?;
+        sigstruct.verify()?;
+        let report = initialise(&measure(manifest, libpal)?, &sigstruct, installation)?;
+        trusted_files::check(&parsed.trusted_files, root)?;
+        Ok(Self { installation: installation.clone(), report })
     }
+}
+
+/// What EINIT checks of a SIGSTRUCT that is sound in itself, and what EREPORT will then say.
+fn initialise(
+    enclave: &Measurement,
+    signed: &SigStruct,
+    installation: &Installation,
+) -> Result<EnclaveReport, Error> {
+    let same = |field, expected: String, found: String| match expected == found {
+        true => Ok(()),
+        false => Err(Error::NotSignedForThis { field, expected, found }),
+    };
+    let wanted = SignedAttributes::of(&enclave.settings);
+    let mask = signed.attribute_mask;
+    let flags = |flags: u64| format!("{:#x}", flags & mask.flags);
+    let xfrm = |xfrm: u64| format!("{:#x}", xfrm & mask.xfrm);
+    let misc = |misc: u32| format!("{:#x}", misc & signed.misc_mask);
+    let [cet, cet_mask] = signed.cet_attributes;
+
+    same("ENCLAVEHASH", hex::encode(enclave.mrenclave), hex::encode(signed.mrenclave))?;
+    same("ATTRIBUTES.FLAGS", flags(wanted.attributes.flags), flags(signed.attributes.flags))?;
+    same("ATTRIBUTES.XFRM", xfrm(wanted.attributes.xfrm), xfrm(signed.attributes.xfrm))?;
+    same("MISCSELECT", misc(wanted.misc_select), misc(signed.misc_select))?;
+    same("CET_ATTRIBUTES", "0x0".to_owned(), format!("{:#x}", cet & cet_mask))?;
+
+    let mut report = installation.machine().report();
+    report.misc_select = wanted.misc_select;
+    report.attributes.flags = wanted.attributes.flags | FLAG_INIT;
+    report.attributes.xfrm = wanted.attributes.xfrm;
+    report.mr_enclave = enclave.mrenclave;
+    report.mr_signer = signed.mrsigner();
+    report.isv_prod_id = signed.isv_prod_id;
+    report.isv_svn = signed.isv_svn;
+    Ok(report)
 }
 
 impl Platform for Enclave {
     fn kind(&self) -> Kind {
         Kind::Simulated
     }
-    fn quote(&self, _report_data: &[u8; 64]) -> Result<Vec<u8>, Error> {
-        todo!()
+
+    fn quote(&self, report_data: &[u8; 64]) -> Result<Vec<u8>, Error> {
+        let report = EnclaveReport { report_data: *report_data, ..self.report.clone() };
+        Ok(self.installation.machine().quote(&report)?)
     }
+
     fn sealing_key(&self) -> Result<Zeroizing<[u8; 32]>, Error> {
-        todo!()
+        Ok(self.installation.sealing_key(&self.report.mr_enclave))
     }
+
     fn mrenclave(&self) -> [u8; 32] {
-        todo!()
+        self.report.mr_enclave
     }
 }
