@@ -69,11 +69,6 @@ impl Channel {
         Channel { target: target.clone(), accepted: Accepted::Anyone }
     }
 
-    #[cfg(test)]
-    pub(crate) fn to_key(key: KeyHash, target: &Target) -> Channel {
-        Channel { target: target.clone(), accepted: Accepted::Keys(vec![key]) }
-    }
-
     /// Whether both accept the same keys.
     pub(crate) fn accepts_the_same_as(&self, other: &Channel) -> bool {
         self.accepted == other.accepted

@@ -8,15 +8,18 @@ use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
+use attestation::certificate::{Certificate, chain_from_pem};
 use attestation::collateral::{Collateral, MAX_LEN};
+use attestation::pck::SIMULATION_MARKER;
+use attestation::pcs::{self, INTEL_PCS};
+use attestation::quote::Quote;
 use jiff::Timestamp;
+use platform::pcs_endpoint;
+use platform::simulated::Installation;
 use serde::Deserialize;
-use url::Url;
 
 use crate::error::Error;
 
-/// Intel's own service.
-pub const INTEL_PCS: &str = "https://api.trustedservices.intel.com/sgx/certification/v4/";
 /// Configuration of Intel's quote provider library, which names the machine's PCCS.
 pub const QCNL: &str = "/etc/sgx_default_qcnl.conf";
 /// No configuration file is longer, in bytes.
@@ -48,7 +51,13 @@ pub enum Source {
     /// What was in the evidence.
     Evidence(Box<Collateral>),
     /// A PCCS, or Intel's PCS.
-    Service(Url),
+    Service {
+        /// Its base URL.
+        url: String,
+        /// Whether to take any TLS certificate of it, as the machine's configuration file may say. What it serves is
+        /// judged either way.
+        any_tls_certificate: bool,
+    },
     /// The simulator's endpoint, served while it is asked.
     Simulator(PathBuf),
 }
@@ -63,22 +72,18 @@ impl Sources<'_> {
             return Ok(Source::Evidence(Box::new(collateral.clone())));
         }
         if let Some(url) = self.pccs {
-            return service(url)
-                .map(Source::Service)
-                .map_err(|reason| Error::Target { given: url.to_owned(), reason });
+            return service(url, false);
         }
         if let Some(installation) = self.simulator {
             return Ok(Source::Simulator(installation.to_owned()));
         }
         if let Some(path) = self.qcnl
-            && let Some(url) = read_qcnl(path)?
+            && let Some(source) = read_qcnl(path)?
         {
-            return Ok(Source::Service(url));
+            return Ok(source);
         }
         if self.intel {
-            return service(INTEL_PCS)
-                .map(Source::Service)
-                .map_err(|reason| Error::Target { given: INTEL_PCS.to_owned(), reason });
+            return service(INTEL_PCS, false);
         }
         Err(Error::NoCollateralSource { qcnl: self.qcnl.unwrap_or(Path::new(QCNL)).to_owned() })
     }
@@ -96,7 +101,14 @@ impl Source {
         match self {
             Source::File(path) => read_collateral(path),
             Source::Evidence(collateral) => Ok((**collateral).clone()),
-            Source::Service(url) => ask_service(url, quote, now, cache),
+            Source::Service { url, any_tls_certificate } => {
+                let options = pcs::Options {
+                    cache: cache.map(Path::to_owned),
+                    any_tls_certificate: *any_tls_certificate,
+                    ..pcs::Options::default()
+                };
+                ask_service(url, options, quote, now)
+            }
             Source::Simulator(installation) => ask_simulator(installation, quote, now),
         }
     }
@@ -107,23 +119,37 @@ impl fmt::Display for Source {
         match self {
             Source::File(path) => write!(f, "{}", path.display()),
             Source::Evidence(_) => f.write_str("the evidence"),
-            Source::Service(url) => write!(f, "{url}"),
+            Source::Service { url, .. } => write!(f, "{url}"),
             Source::Simulator(_) => f.write_str("the simulator of this installation"),
         }
     }
 }
 
-fn ask_service(
-    _url: &Url,
-    _quote: &[u8],
-    _now: Timestamp,
-    _cache: Option<&Path>,
-) -> Result<Collateral, Error> {
-    todo!()
+/// Whether a raw quote says of itself that a simulator made it: its PCK certificate carries the marker. Good enough to
+/// choose where to ask for collateral, and for nothing else.
+pub fn says_simulated(quote: &[u8]) -> bool {
+    let leaf = || {
+        let quote = Quote::parse(quote).ok()?;
+        let chain = &quote.signature.certification_data;
+        let chain = chain_from_pem(chain.strip_suffix(&[0]).unwrap_or(chain)).ok()?;
+        Certificate::parse(chain.first()?).ok()
+    };
+    leaf().is_some_and(|pck| pck.extension(&SIMULATION_MARKER).is_some())
 }
 
-fn ask_simulator(_installation: &Path, _quote: &[u8], _now: Timestamp) -> Result<Collateral, Error> {
-    todo!()
+fn ask_service(url: &str, options: pcs::Options, quote: &[u8], now: Timestamp) -> Result<Collateral, Error> {
+    let failed =
+        |error: attestation::Error| Error::Collateral { origin: url.to_owned(), reason: error.to_string() };
+    let quote = Quote::parse(quote).map_err(failed)?;
+    pcs::Client::new(url, options).and_then(|client| client.collateral_for(&quote, now)).map_err(failed)
+}
+
+/// Asks the simulator the way Intel's service is asked, so that the same code is at work.
+fn ask_simulator(installation: &Path, quote: &[u8], now: Timestamp) -> Result<Collateral, Error> {
+    let failed = |error: platform::Error| Error::Simulator(error.to_string());
+    let installation = Installation::open(installation).map_err(failed)?;
+    let endpoint = pcs_endpoint::serve(installation, pcs_endpoint::LOOPBACK).map_err(failed)?;
+    ask_service(endpoint.url(), pcs::Options::default(), quote, now)
 }
 
 fn read_collateral(path: &Path) -> Result<Collateral, Error> {
@@ -137,24 +163,24 @@ fn read_collateral(path: &Path) -> Result<Collateral, Error> {
     })
 }
 
-/// A base URL of version 4 of the interface, as PCCS and PCS have it.
-fn service(text: &str) -> Result<Url, &'static str> {
-    let url = Url::parse(text).map_err(|_| "expected the URL of a PCCS")?;
-    if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
-        return Err("a PCCS has an http or https URL");
+/// A service, if its address is one.
+fn service(url: &str, any_tls_certificate: bool) -> Result<Source, Error> {
+    match pcs::Client::new(url, pcs::Options::default()) {
+        Ok(_) => Ok(Source::Service { url: url.to_owned(), any_tls_certificate }),
+        Err(error) => Err(Error::Collateral { origin: url.to_owned(), reason: error.to_string() }),
     }
-    Ok(url)
 }
 
-/// The keys of the file that matter here; there are many more.
-#[derive(Deserialize)]
+/// What matters here of the file; there is much more in it.
+#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
 struct Qcnl {
     pccs_url: Option<String>,
     collateral_service: Option<String>,
+    use_secure_cert: Option<bool>,
 }
 
 /// The service named in a configuration file of Intel's quote provider library; `None` where there is no such file.
-fn read_qcnl(path: &Path) -> Result<Option<Url>, Error> {
+fn read_qcnl(path: &Path) -> Result<Option<Source>, Error> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -165,21 +191,30 @@ fn read_qcnl(path: &Path) -> Result<Option<Url>, Error> {
     qcnl_service(&text).map(Some).map_err(|reason| Error::Qcnl { path: path.to_owned(), reason })
 }
 
-/// Both forms there are: JSON with comments, and (before version 1.13 of the library) lines of `KEY=value`. A
-/// `collateral_service` goes before `pccs_url`, which then serves PCK certificates only.
-fn qcnl_service(text: &str) -> Result<Url, String> {
-    let bare = without_comments(text);
-    let named = if bare.trim_start().starts_with('{') {
-        let qcnl: Qcnl = serde_json::from_str(&bare).map_err(|error| format!("it is not JSON: {error}"))?;
-        qcnl.collateral_service.filter(|url| !url.is_empty()).or(qcnl.pccs_url)
-    } else {
-        bare.lines()
-            .filter_map(|line| line.split_once('='))
-            .find(|(key, _)| key.trim().eq_ignore_ascii_case("PCCS_URL"))
-            .map(|(_, url)| url.trim().to_owned())
-    };
+/// A `collateral_service` goes before `pccs_url`, which then serves PCK certificates only.
+fn qcnl_service(text: &str) -> Result<Source, String> {
+    let qcnl = parse_qcnl(text)?;
+    let named = qcnl.collateral_service.filter(|url| !url.is_empty()).or(qcnl.pccs_url);
     let url = named.ok_or("it has neither pccs_url nor collateral_service")?;
-    service(&url).map_err(|reason| format!("'{}': {reason}", url.escape_debug()))
+    service(&url, qcnl.use_secure_cert == Some(false)).map_err(|error| error.to_string())
+}
+
+/// Both forms there are: JSON with comments, and (before version 1.13 of the library) lines of `KEY=value`.
+fn parse_qcnl(text: &str) -> Result<Qcnl, String> {
+    let bare = without_comments(text);
+    if bare.trim_start().starts_with('{') {
+        return serde_json::from_str(&bare).map_err(|error| format!("it is not JSON: {error}"));
+    }
+    let mut qcnl = Qcnl::default();
+    for (key, value) in bare.lines().filter_map(|line| line.split_once('=')) {
+        let value = value.trim();
+        match key.trim().to_ascii_uppercase().as_str() {
+            "PCCS_URL" => qcnl.pccs_url = Some(value.to_owned()),
+            "USE_SECURE_CERT" => qcnl.use_secure_cert = Some(!value.eq_ignore_ascii_case("false")),
+            _ => {}
+        }
+    }
+    Ok(qcnl)
 }
 
 /// Replaces `// ...` (not within a URL), `# ...` and `/* ... */` outside of quotes by blanks.
@@ -223,9 +258,14 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn the_shipped_configuration_with_its_comments_is_understood() {
-        let shipped = r#"{
+    fn named(text: &str) -> (String, bool) {
+        match qcnl_service(text).unwrap() {
+            Source::Service { url, any_tls_certificate } => (url, any_tls_certificate),
+            other => panic!("{other}"),
+        }
+    }
+
+    const SHIPPED: &str = r#"{
   // *** ATTENTION : This file is in JSON format so the keys are case sensitive. Don't change them.
 
   //PCCS server address
@@ -235,21 +275,27 @@ mod tests {
   ,"use_secure_cert": true
 
   // You can use the Intel PCS or another PCCS to get quote verification collateral.
-  //,"collateral_service": "https://api.trustedservices.intel.com/sgx/certification/v4/"
+  //,"collateral_service": "https://pcs.example/sgx/certification/v4/"
 
   /* "pccs_api_version": "3.1" */
   ,"retry_times": 6 # a comment of another kind
 }
 "#;
-        assert_eq!(qcnl_service(shipped).unwrap().as_str(), "https://localhost:8081/sgx/certification/v4/");
-        let another = shipped.replace("  //,\"collateral", "  ,\"collateral");
-        assert_eq!(qcnl_service(&another).unwrap().as_str(), INTEL_PCS);
+
+    #[test]
+    fn the_shipped_configuration_with_its_comments_is_understood() {
+        assert_eq!(named(SHIPPED), ("https://localhost:8081/sgx/certification/v4/".to_owned(), false));
+        let another = SHIPPED.replace("  //,\"collateral", "  ,\"collateral");
+        assert_eq!(named(&another).0, "https://pcs.example/sgx/certification/v4/");
+        let insecure = SHIPPED.replace("cert\": true", "cert\": false");
+        assert!(named(&insecure).1);
     }
 
     #[test]
     fn the_older_form_is_understood() {
         let old = "# PCCS server address\nPCCS_URL=https://localhost:8081/sgx/certification/v3/\n\nUSE_SECURE_CERT=FALSE\n";
-        assert_eq!(qcnl_service(old).unwrap().as_str(), "https://localhost:8081/sgx/certification/v3/");
+        assert_eq!(named(old), ("https://localhost:8081/sgx/certification/v3/".to_owned(), true));
+        assert!(!named(&old.replace("FALSE", "TRUE")).1);
     }
 
     #[test]
@@ -259,8 +305,8 @@ mod tests {
             ("{}", "neither"),
             ("# PCCS_URL=https://localhost", "neither"),
             ("{\"pccs_url\": 7}", "not JSON"),
-            ("{\"pccs_url\": \"ftp://localhost\"}", "http or https"),
-            ("PCCS_URL=here", "URL of a PCCS"),
+            ("{\"pccs_url\": \"ftp://localhost\"}", "https://"),
+            ("PCCS_URL=here", "an address"),
             ("{\"pccs_url\": \"https://a\"", "not JSON"),
         ] {
             let found = qcnl_service(text).unwrap_err();
@@ -270,8 +316,14 @@ mod tests {
 
     #[test]
     fn comment_signs_in_values_are_no_comments() {
-        let text = r##"{"note": "# // /* \" //", "pccs_url": "https://a.example/v4/"}"##;
-        assert_eq!(qcnl_service(text).unwrap().as_str(), "https://a.example/v4/");
+        let text = r##"{"note": "# // /* \" //", "pccs_url": "https://a.example"}"##;
+        assert_eq!(named(text).0, "https://a.example");
+    }
+
+    #[test]
+    fn a_quote_that_cannot_be_read_is_not_taken_for_a_simulated_one() {
+        assert!(!says_simulated(b""));
+        assert!(!says_simulated(&[0; 5000]));
     }
 
     #[test]
@@ -294,8 +346,8 @@ mod tests {
         let offered = Sources { simulator: None, ..offered };
         let message = offered.choose().unwrap_err().to_string();
         assert!(message.contains("--pccs") && message.contains("qcnl.conf"), "{message}");
-        std::fs::write(&qcnl, "{\"pccs_url\": \"https://machine.example/\"}").unwrap();
-        assert_eq!(offered.choose().unwrap().to_string(), "https://machine.example/");
+        std::fs::write(&qcnl, "{\"pccs_url\": \"https://machine.example\"}").unwrap();
+        assert_eq!(offered.choose().unwrap().to_string(), "https://machine.example");
         assert_eq!(Sources { qcnl: None, intel: true, ..offered }.choose().unwrap().to_string(), INTEL_PCS);
         std::fs::write(&qcnl, "nonsense").unwrap();
         assert!(matches!(Sources { intel: true, ..offered }.choose(), Err(Error::Qcnl { .. })));

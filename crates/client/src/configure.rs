@@ -262,7 +262,10 @@ mod tests {
     #[test]
     fn what_no_node_reads_is_not_sent() {
         let sealed_secrets = Some(vec![0; LONGEST_CONFIGURATION]);
-        let error = body(&Identity::generate().record(), &Configuration { sealed_secrets, ..Configuration::default() });
+        let error = body(
+            &Identity::generate().record(),
+            &Configuration { sealed_secrets, ..Configuration::default() },
+        );
         assert!(matches!(error, Err(Error::Configuration(_))));
     }
 }

@@ -153,7 +153,10 @@ mod tests {
     fn an_impostor_is_not_asked_how_it_is() {
         let server = Server::start(&Identity::generate(), async |_| ok("fine"));
         let found = probe_of(&server, &Identity::generate());
-        assert!(matches!(&found, Probe::WrongPeer { reason } if reason.contains("not the enclave")), "{found:?}");
+        assert!(
+            matches!(&found, Probe::WrongPeer { reason } if reason.contains("not the enclave")),
+            "{found:?}"
+        );
     }
 
     #[test]

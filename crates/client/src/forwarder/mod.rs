@@ -7,6 +7,8 @@
 
 mod guard;
 mod headers;
+#[cfg(test)]
+mod tests;
 mod upstream;
 
 use std::net::{SocketAddr, TcpListener};

@@ -9,6 +9,8 @@
 //! records; that is this user, and their system.
 
 mod store;
+#[cfg(test)]
+mod tests;
 
 pub use store::Store;
 
