@@ -1,0 +1,112 @@
+//! What the verbs share: the runtime, the records, and one look at a node.
+
+use std::net::IpAddr;
+
+use client::channel::Channel;
+use client::health::{self, Probe};
+use client::records::{Record, Store};
+use client::state::{NodeState, Process};
+use client::target::Target;
+use jiff::Timestamp;
+use runtime::{NodeName, NodeSummary, ProcessRuntime, ProcessState};
+use serde::Serialize;
+
+use crate::exit::Failure;
+use crate::output::{self, warn};
+use crate::places;
+
+/// The runtime of this machine.
+pub fn runtime() -> anyhow::Result<ProcessRuntime> {
+    Ok(ProcessRuntime::new(&places::state()?)?)
+}
+
+/// The records of this home.
+pub fn records() -> anyhow::Result<Store> {
+    Ok(Store::open(&places::records()?)?)
+}
+
+/// The record *spawned here* of a node.
+pub fn record(name: &NodeName) -> anyhow::Result<Record> {
+    let found = records()?.by_node(name.as_str())?;
+    found.ok_or_else(|| {
+        Failure::failed(format!("there is no record of {name}: it was not spawned and verified here"))
+            .hint("`mse home list` shows the nodes of this machine")
+            .into()
+    })
+}
+
+/// Says SIMULATED wherever a command rests on the record of a simulated enclave.
+pub fn announce(record: &Record) {
+    if record.is_simulated() {
+        warn(format_args!(
+            "{} enclave: it proves nothing about the machine",
+            output::Styled(output::CARE, "SIMULATED")
+        ));
+    }
+}
+
+/// Where a node of this machine answers.
+pub fn target(summary: &NodeSummary) -> anyhow::Result<Target> {
+    let address = match summary.listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => std::net::Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => std::net::Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    Ok(Target::new(&summary.host, summary.listen.port())?.resolve_to(address))
+}
+
+/// A node, and how it is doing.
+#[derive(Serialize)]
+pub struct Node {
+    /// What the runtime knows.
+    #[serde(flatten)]
+    pub summary: NodeSummary,
+    /// Its state.
+    pub state: NodeState,
+    /// Whether its enclave is simulated.
+    pub simulated: bool,
+    /// What its port answered.
+    pub answer: Probe,
+}
+
+impl Node {
+    /// Looks at a node once, over the channel of its record.
+    pub fn look(summary: NodeSummary, records: &Store) -> Node {
+        let process = match summary.process {
+            ProcessState::Alive { since, .. } => {
+                Process::Alive(Timestamp::now().duration_since(since).unsigned_abs())
+            }
+            ProcessState::Died => Process::Died,
+            ProcessState::Stopped => Process::Stopped,
+        };
+        let silent = |reason: String| Probe::Silent { reason };
+        let record = records.by_node(summary.name.as_str());
+        let simulated = matches!(&record, Ok(Some(record)) if record.is_simulated());
+        let answer = match (record, target(&summary)) {
+            _ if !summary.process.is_alive() => silent("its process does not run".to_owned()),
+            (Ok(None), _) => silent("it was not verified here".to_owned()),
+            (Ok(Some(record)), Ok(target)) => {
+                health::probe(&Channel::attested(&record, &target), &summary.healthcheck)
+            }
+            (Err(error), _) => silent(error.to_string()),
+            (_, Err(error)) => silent(error.to_string()),
+        };
+        let state = NodeState::of(process, &answer);
+        Node { summary, state, simulated, answer }
+    }
+
+    /// Whether its enclave is simulated.
+    pub fn is_simulated(&self) -> bool {
+        self.simulated
+    }
+
+    /// Why it is not well.
+    pub fn reason(&self) -> Option<String> {
+        match (&self.state, &self.answer) {
+            (NodeState::Stopped | NodeState::Running | NodeState::WaitingForSecrets, _) => None,
+            (_, Probe::Silent { reason } | Probe::WrongPeer { reason }) => Some(reason.clone()),
+            (_, Probe::Unhealthy { status }) => Some(format!("the health check answers {status}")),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! `mse home package`: make the tar that the code provider hands to the operator.
+
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+use indicatif::{ProgressBar, ProgressStyle};
+use jiff::Timestamp;
+use package::build::{Builder, Options};
+use package::python::Interpreter;
+use package::{Built, Project};
+use serde::Serialize;
+
+use crate::exit::{Advice, Exit};
+use crate::output::{self, Format, out, say};
+use crate::{embedded, places};
+
+/// Make a package of a project: code archive, image, tests and configuration in one tar.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    pub project: ProjectArgs,
+    /// Encrypt the code: only the enclave will read it. The key is saved beside the package.
+    #[arg(long)]
+    pub encrypt: bool,
+    /// The directory for the package, made if missing.
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub output: PathBuf,
+    /// What makes the image.
+    #[arg(long, value_enum, default_value_t)]
+    pub builder: BuilderChoice,
+    /// How the report is written.
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+}
+
+/// Where the parts of a project are.
+#[derive(clap::Args)]
+pub struct ProjectArgs {
+    /// The project's directory; the one that holds --config, or the current one, without it.
+    #[arg(long, value_name = "DIR")]
+    pub project: Option<PathBuf>,
+    /// The application's code, if not `mse_src/` in the project.
+    #[arg(long, value_name = "DIR")]
+    pub code: Option<PathBuf>,
+    /// The configuration, if not `mse.toml` in the project.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The tests, if not `tests/` in the project.
+    #[arg(long, value_name = "DIR")]
+    pub test: Option<PathBuf>,
+}
+
+/// What makes the image.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum BuilderChoice {
+    /// The best that this machine has.
+    #[default]
+    Auto,
+    /// Python packages alone: no container engine, simulation only.
+    Native,
+}
+
+impl ProjectArgs {
+    /// The project's directory.
+    pub fn folder(&self) -> PathBuf {
+        let beside =
+            self.config.as_deref().and_then(Path::parent).filter(|path| !path.as_os_str().is_empty());
+        let folder = self.project.as_deref().or(beside);
+        folder.unwrap_or(Path::new(".")).to_owned()
+    }
+
+    /// Opens the project and puts in its parts that are elsewhere.
+    pub fn open(&self) -> anyhow::Result<(Project, package::config::AppConfig)> {
+        let folder = self.folder();
+        let config = self.config.clone().unwrap_or_else(|| folder.join("mse.toml"));
+        let (mut project, app) = Project::with_config(&folder, &config)
+            .hint("name the project with --project DIR; `mse home scaffold NAME` makes one")?;
+        if let Some(code) = &self.code {
+            project.code.clone_from(code);
+        }
+        if let Some(tests) = &self.test {
+            project.tests.clone_from(tests);
+        }
+        Ok((project, app))
+    }
+}
+
+/// Makes the package.
+pub fn run(args: &Args) -> anyhow::Result<Exit> {
+    let (project, _) = args.project.open()?;
+    if args.builder == BuilderChoice::Auto {
+        say!("Building natively: such a package runs in simulation only.");
+    }
+    let built = build(&project, args.encrypt, &args.output)?;
+    report(&built, args.format)?;
+    Ok(Exit::Done)
+}
+
+/// Builds with the native builder, showing each step.
+pub fn build(project: &Project, encrypt: bool, output: &Path) -> anyhow::Result<Built> {
+    let interpreter = Interpreter::discover()?;
+    let bar = progress();
+    let built = package::build::build(
+        project,
+        Options {
+            builder: Builder::Native {
+                interpreter: &interpreter,
+                node_files: &embedded::node_files(),
+                cache: &places::cache()?.join("packages"),
+            },
+            encrypt,
+            output,
+            now: Timestamp::now(),
+            progress: &mut |step| bar.set_message(step.to_owned()),
+        },
+    );
+    bar.finish_and_clear();
+    Ok(built?)
+}
+
+/// A spinner with a line of text; hidden where nobody looks at a terminal.
+pub fn progress() -> ProgressBar {
+    let bar = ProgressBar::new_spinner();
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(std::time::Duration::from_millis(100));
+    bar
+}
+
+#[derive(Serialize)]
+struct Report {
+    package: PathBuf,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<PathBuf>,
+    sha256: String,
+    fingerprints: Vec<SizedFingerprint>,
+    trusted_files: usize,
+    trusted_bytes: u64,
+}
+
+#[derive(Serialize)]
+struct SizedFingerprint {
+    size_mb: u64,
+    fingerprint: String,
+}
+
+fn report(built: &Built, format: Format) -> anyhow::Result<()> {
+    let report = Report {
+        package: built.package.clone(),
+        key: built.key.clone(),
+        sha256: hex::encode(built.sha256),
+        fingerprints: built
+            .fingerprints
+            .iter()
+            .map(|(size_mb, fingerprint)| SizedFingerprint {
+                size_mb: *size_mb,
+                fingerprint: fingerprint.to_string(),
+            })
+            .collect(),
+        trusted_files: built.trusted_files.0,
+        trusted_bytes: built.trusted_files.1,
+    };
+    if format == Format::Json {
+        return output::json(&report);
+    }
+    out!("Package: {}", report.package.display())?;
+    if let Some(key) = &report.key {
+        out!("Code key: {} (keep it: nobody can read the code without it)", key.display())?;
+    }
+    out!("SHA-256: {}", report.sha256)?;
+    out!("Trusted files: {}, {} bytes", report.trusted_files, report.trusted_bytes)?;
+    out!("Fingerprint, for each enclave size in MB:")?;
+    for SizedFingerprint { size_mb, fingerprint } in &report.fingerprints {
+        out!("  {size_mb:>5}  {fingerprint}")?;
+    }
+    Ok(())
+}

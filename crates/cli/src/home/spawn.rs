@@ -1,0 +1,246 @@
+//! `mse home spawn`: start a node of a package, verify it against the package's own fingerprint, and write what the
+//! code provider needs.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use attestation::Arguments;
+use clap::ValueEnum;
+use client::live::{self, Live};
+use client::records::{Origin, Record};
+use gramine::sigstruct::SignerKey;
+use jiff::Timestamp;
+use package::Package;
+use runtime::{NodeName, NodeSpec, NodeSummary, Runtime};
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use crate::exit::{Advice, Exit, Failure};
+use crate::files::{self, PUBLIC, SECRET};
+use crate::home::{evidence, nodes, package as packaging};
+use crate::judging::{self, Rules, Trust};
+use crate::output::{Format, say};
+use crate::{collateral, interrupt, places};
+
+/// Start a node of a package. It waits for its secrets; the evidence for the code provider is written at once.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The name by which users will call the application: the certificate is for it.
+    #[arg(long, value_name = "NAME", default_value = "localhost")]
+    host: String,
+    /// The port.
+    #[arg(long)]
+    port: u16,
+    /// The address to listen on.
+    #[arg(long, value_name = "IP", default_value_t = IpAddr::V4(Ipv4Addr::UNSPECIFIED))]
+    bind: IpAddr,
+    /// The enclave size in MB: a power of two from 1024 on.
+    #[arg(long, value_name = "MB", default_value_t = 4096)]
+    size: u64,
+    /// The code provider's package.
+    #[arg(long, value_name = "FILE")]
+    package: PathBuf,
+    /// The directory for evidence.json, args.toml, mse.toml and tests/, made if missing.
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    output: PathBuf,
+    /// Days until the certificate expires.
+    #[arg(long, default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=3650))]
+    days: u32,
+    /// The certificate's subject (RFC 4514); CN=<host> without it.
+    #[arg(long, value_name = "DN")]
+    subject: Option<String>,
+    /// Where collateral comes from.
+    #[arg(long, value_name = "URL")]
+    pccs: Option<String>,
+    /// Seconds to wait for the node.
+    #[arg(long, value_name = "SECONDS", default_value_t = 120)]
+    timeout: u64,
+    /// What makes quotes and sealing keys.
+    #[arg(long, value_enum, default_value_t)]
+    platform: PlatformChoice,
+    /// What starts the node; what the package's image was built for without it.
+    #[arg(long, value_enum)]
+    runtime: Option<RuntimeChoice>,
+    /// The RSA-3072 key (PEM) that signs the enclave; made on first use without it.
+    #[arg(long, value_name = "PEM")]
+    signer_key: Option<PathBuf>,
+    /// The node's name on this machine.
+    name: NodeName,
+}
+
+/// What makes quotes and sealing keys.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum PlatformChoice {
+    /// Without hardware: complete, and proving nothing.
+    #[default]
+    Simulated,
+}
+
+/// What starts the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum RuntimeChoice {
+    /// A process of this machine, simulation only.
+    Process,
+}
+
+/// Spawns; whatever fails, nothing is left behind.
+pub fn run(args: &Args) -> anyhow::Result<Exit> {
+    package::fingerprint::check_size(args.size).map_err(Failure::usage)?;
+    let package = Package::open(&args.package)?;
+    let runtime = nodes::runtime()?;
+    let signer = signer_key(args.signer_key.as_deref())?;
+    let app_id = Uuid::new_v4();
+    let subject = args.subject.clone().unwrap_or_else(|| format!("CN={}", args.host));
+    let simulator = places::simulator()?;
+    platform::simulated::Installation::open_or_create(&simulator, Timestamp::now())?;
+
+    let spec = NodeSpec {
+        name: &args.name,
+        package: &package,
+        size_mb: args.size,
+        host: &args.host,
+        listen: SocketAddr::new(args.bind, args.port),
+        days: args.days,
+        subject: &subject,
+        app_id,
+        signer: &signer,
+        simulator: Some(&simulator),
+        now: Timestamp::now(),
+    };
+    let bar = packaging::progress();
+    bar.set_message("starting the node");
+    let summary = runtime.spawn(&spec)?;
+    let name = args.name.clone();
+    let undo = move || {
+        if let Ok(runtime) = nodes::runtime() {
+            let _ = runtime.stop(&name);
+            let _ = runtime.remove(&name);
+        }
+    };
+    let guard = interrupt::on_interrupt(undo.clone());
+    let result = introduce(args, &package, &runtime, &summary, &subject);
+    bar.finish_and_clear();
+    drop(guard);
+    if result.is_err() {
+        undo();
+        let _ = nodes::records().and_then(|records| Ok(records.forget_node(args.name.as_str())?));
+    }
+    result?;
+    say!("{} waits for its secrets on port {}.", args.name, args.port);
+    say!("Give {} to the code provider.", args.output.join("evidence.json").display());
+    Ok(Exit::Done)
+}
+
+/// Waits for the configuration server, verifies it, writes the record and the files.
+fn introduce(
+    args: &Args,
+    package: &Package,
+    runtime: &impl Runtime,
+    summary: &NodeSummary,
+    subject: &str,
+) -> anyhow::Result<()> {
+    let target = nodes::target(summary)?;
+    let nonce = live::fresh_nonce()?;
+    let live = wait_for_node(args, runtime, || live::request(&target, &nonce, Duration::from_secs(30)))?;
+    let collateral = collateral::for_quote(live.quote(), args.pccs.as_deref(), true)?;
+    let arguments = Arguments {
+        host: args.host.clone(),
+        port: args.port,
+        size_mb: args.size,
+        days: args.days,
+        subject: subject.to_owned(),
+        app_id: summary.app_id.to_string(),
+        platform: "simulated".to_owned(),
+        runtime: summary.runtime.to_owned(),
+    };
+    let found = live.with(collateral, arguments);
+
+    let trust = Trust { allow_simulated: true, simulated_root: None };
+    let rules = Rules { policy: "strict".to_owned(), at: None };
+    let expected = attestation::Expected {
+        mrenclave: vec![*package.fingerprint(args.size)?.as_bytes()],
+        nonce: Some(nonce.to_vec()),
+        ..attestation::Expected::default()
+    };
+    let verified = attestation::admit(found, &trust.anchors()?, &rules.policy()?, &expected, rules.at())
+        .map_err(|refused| {
+            let _ = judging::print(&refused.judgement, Format::Human);
+            judging::refusal(&refused.judgement)
+        })?;
+    live.channel(&verified)?;
+    let record = Record::of(&verified, Origin::SpawnedHere)?.named(args.name.as_str());
+    nodes::announce(&record);
+
+    write_output(&args.output, package, verified.evidence())?;
+    nodes::records()?.save(&record)?;
+    Ok(())
+}
+
+/// Asks until the node answers, ends or takes too long.
+fn wait_for_node(
+    args: &Args,
+    runtime: &impl Runtime,
+    mut ask: impl FnMut() -> Result<Live, client::Error>,
+) -> anyhow::Result<Live> {
+    let deadline = Instant::now() + Duration::from_secs(args.timeout);
+    loop {
+        let error = match ask() {
+            Ok(live) => return Ok(live),
+            Err(error) => error,
+        };
+        if !runtime.status(&args.name)?.is_alive() {
+            let mut log = Vec::new();
+            runtime.logs(&args.name, false, &mut log)?;
+            let log = String::from_utf8_lossy(&log);
+            let last: Vec<&str> = log.lines().rev().take(5).collect();
+            let last: Vec<&str> = last.into_iter().rev().collect();
+            return Err(
+                Failure::failed(format!("the node ended before it answered:\n{}", last.join("\n"))).into()
+            );
+        }
+        if Instant::now() >= deadline {
+            return Err(error)
+                .context(format!("the node did not answer within {} seconds", args.timeout))
+                .hint("give it more time with --timeout");
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// What the code provider and `mse home test` need.
+fn write_output(output: &Path, package: &Package, evidence: &attestation::Evidence) -> anyhow::Result<()> {
+    std::fs::create_dir_all(output).with_context(|| format!("cannot make {}", output.display()))?;
+    evidence::write(output, evidence)?;
+    files::write(&output.join("args.toml"), evidence.arguments.to_toml().as_bytes(), PUBLIC)?;
+    files::write(&output.join("mse.toml"), package.config_toml().as_bytes(), PUBLIC)?;
+    let tests = output.join("tests");
+    let draft = tempfile::Builder::new().prefix(".mse-tests-").tempdir_in(output)?;
+    package.extract_tests(&draft.path().join("tests"))?;
+    if tests.symlink_metadata().is_ok() {
+        // The tests of an earlier spawn into the same directory.
+        std::fs::remove_dir_all(&tests).with_context(|| format!("cannot replace {}", tests.display()))?;
+    }
+    std::fs::rename(draft.path().join("tests"), &tests)
+        .with_context(|| format!("cannot write {}", tests.display()))?;
+    Ok(())
+}
+
+/// The operator's signer key, made on first use.
+fn signer_key(named: Option<&Path>) -> anyhow::Result<SignerKey> {
+    let path = match named {
+        Some(path) => path.to_owned(),
+        None => {
+            let path = places::signer_key()?;
+            if !path.exists() {
+                say!("Making a signer key: {}", path.display());
+                files::write(&path, SignerKey::generate()?.to_pem()?.as_bytes(), SECRET)?;
+            }
+            path
+        }
+    };
+    let text = Zeroizing::new(files::read_text(&path)?);
+    SignerKey::from_pem(&text)
+        .hint(format!("{} must hold an RSA-3072 key with exponent 3 (PEM)", path.display()))
+}

@@ -1,0 +1,125 @@
+//! `mse home verify`: is this enclave genuine, and does it run exactly this package?
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use attestation::judgement::Verified;
+use attestation::ratls::RatlsCertificate;
+use attestation::{Evidence, Expected};
+use client::collate::Sources;
+use client::records::{Origin, Record};
+use package::Package;
+
+use crate::collateral;
+use crate::exit::{Exit, Failure};
+use crate::files::{self, PUBLIC};
+use crate::home::nodes;
+use crate::judging::{self, Rules, Trust};
+use crate::output::{Format, out, say};
+
+/// Check the operator's evidence against your own package. Writes the certificate to trust, only on success.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Your package: the fingerprint is computed from it.
+    #[arg(long, value_name = "FILE")]
+    package: PathBuf,
+    /// The operator's evidence.
+    #[arg(long, value_name = "FILE", default_value = "evidence.json")]
+    evidence: PathBuf,
+    /// The directory for `ratls.pem`, made if missing.
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    output: PathBuf,
+    #[command(flatten)]
+    trust: Trust,
+    #[command(flatten)]
+    rules: Rules,
+    /// Collateral to judge with, instead of the evidence's own.
+    #[arg(long, value_name = "FILE", conflicts_with = "pccs")]
+    collateral: Option<PathBuf>,
+    /// Fetch the collateral from this PCCS, instead of using the evidence's own.
+    #[arg(long, value_name = "URL")]
+    pccs: Option<String>,
+    /// The nonce that you gave to the operator, in hex: evidence over any other is refused.
+    #[arg(long, value_name = "HEX", value_parser = judging::hex_bytes)]
+    nonce: Option<std::vec::Vec<u8>>,
+    /// How the report is written.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+/// Judges; on success, and only then, writes the certificate and the record.
+pub fn run(args: &Args) -> anyhow::Result<Exit> {
+    let anchors = args.trust.anchors()?;
+    let policy = args.rules.policy()?;
+    let package = Package::open(&args.package)?;
+    let mut evidence = read(&args.evidence)?;
+    if args.collateral.is_some() || args.pccs.is_some() {
+        let sources =
+            Sources { file: args.collateral.as_deref(), pccs: args.pccs.as_deref(), ..Sources::default() };
+        evidence.collateral = collateral::fetch(&sources, &evidence.quote)?;
+    }
+    let records = nodes::records()?;
+    let expected = Expected {
+        mrenclave_by_size: fingerprints(&package)?,
+        nonce: args.nonce.clone(),
+        nonce_issued_at: args
+            .nonce
+            .as_ref()
+            .map(|nonce| records.nonce_issued_at(nonce))
+            .transpose()?
+            .flatten(),
+        ..Expected::default()
+    };
+    let verified = match attestation::admit(evidence, &anchors, &policy, &expected, args.rules.at()) {
+        Ok(verified) => verified,
+        Err(refused) => {
+            judging::print(&refused.judgement, args.format)?;
+            return Err(judging::refusal(&refused.judgement).into());
+        }
+    };
+    let certificate = RatlsCertificate::parse(&verified.evidence().certificate)?;
+    let path = args.output.join("ratls.pem");
+    files::write(&path, certificate.to_pem().as_bytes(), PUBLIC)?;
+    records.save(&Record::of(&verified, Origin::Verify)?)?;
+    judging::print(verified.judgement(), args.format)?;
+    if args.format == Format::Human {
+        describe(&verified, &certificate, &package)?;
+    }
+    say!("Wrote {}", path.display());
+    Ok(Exit::Done)
+}
+
+/// Reads the operator's file. Bytes that are not evidence are refused, like evidence that is wrong.
+fn read(path: &Path) -> anyhow::Result<Evidence> {
+    let bytes = files::read(path)?;
+    Evidence::from_json(&bytes)
+        .map_err(|error| Failure::refused(format!("{}: {error}", path.display())).into())
+}
+
+/// The fingerprints of the package, by enclave size in MB: all that evidence may choose among.
+fn fingerprints(package: &Package) -> anyhow::Result<BTreeMap<u64, [u8; 32]>> {
+    let fingerprints = package.fingerprints()?;
+    Ok(fingerprints.into_iter().map(|(size, fingerprint)| (size, *fingerprint.as_bytes())).collect())
+}
+
+/// What the operator chose: it cannot change what code runs, and the owner should see it.
+fn describe(
+    verified: &Verified<Evidence>,
+    certificate: &RatlsCertificate,
+    package: &Package,
+) -> anyhow::Result<()> {
+    out!("Fingerprint: {}", hex::encode(verified.mrenclave()))?;
+    if let Some(size) = verified.size_mb() {
+        out!("Enclave size: {size} MB")?;
+    }
+    out!("Host (the operator's choice): {}", certificate.hosts.join(", "))?;
+    out!("Certificate: from {} to {}", certificate.not_before, certificate.not_after)?;
+    if let Some(app) = verified.app() {
+        out!("App id: {}", uuid::Uuid::from_bytes(app.app_id))?;
+        out!("TLS mode: {}", app.tls_mode.as_str())?;
+    }
+    if package.interpreter().is_some() {
+        out!("Interpreter: the host's, not measured (simulation)")?;
+    }
+    Ok(())
+}

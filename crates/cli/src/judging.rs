@@ -1,0 +1,155 @@
+//! What commands that judge evidence share: whom to trust, under which policy, at what time, and how to print it.
+
+use std::path::{Path, PathBuf};
+
+use attestation::judgement::{Judgement, Outcome, Platform};
+use attestation::trust::{ExplicitRoot, SimulatedRoot};
+use attestation::{Policy, TrustAnchors};
+use jiff::Timestamp;
+use platform::simulated::Installation;
+
+use crate::exit::{Advice, Failure};
+use crate::output::{self, BAD, CARE, Format, GOOD, Styled, out};
+use crate::{files, places};
+
+/// Whom to trust beside Intel's pinned root.
+#[derive(clap::Args)]
+pub struct Trust {
+    /// Accept this installation's simulated enclaves. They prove nothing: anyone who owns the installation can forge
+    /// them.
+    #[arg(long, conflicts_with = "simulated_root")]
+    pub allow_simulated: bool,
+    /// Accept the simulated enclaves of another installation, whose root this is (`mse simulator root` there).
+    #[arg(long, value_name = "PEM")]
+    pub simulated_root: Option<PathBuf>,
+}
+
+impl Trust {
+    /// The trust anchors that the caller named, always beside Intel's.
+    pub fn anchors(&self) -> anyhow::Result<TrustAnchors> {
+        let anchors = TrustAnchors::intel();
+        let root = match (&self.simulated_root, self.allow_simulated) {
+            (Some(file), _) => files::read(file)?,
+            (None, true) => {
+                Installation::open_or_create(&places::simulator()?, Timestamp::now())?.root_pem().into()
+            }
+            (None, false) => return Ok(anchors),
+        };
+        let root =
+            SimulatedRoot::from_pem(&root).hint("`mse simulator root` prints the root of an installation")?;
+        Ok(anchors.with_simulated(root))
+    }
+
+    /// The same, with one more root that the caller trusts explicitly.
+    pub fn anchors_and(&self, root: Option<&Path>) -> anyhow::Result<TrustAnchors> {
+        let anchors = self.anchors()?;
+        Ok(match root {
+            Some(file) => anchors.with_explicit(ExplicitRoot::from_pem(&files::read(file)?)?),
+            None => anchors,
+        })
+    }
+}
+
+/// Under which policy, at what time.
+#[derive(clap::Args)]
+pub struct Rules {
+    /// The policy: `strict`, or a TOML file.
+    #[arg(long, value_name = "strict|FILE", default_value = "strict")]
+    pub policy: String,
+    /// Judge at this time (RFC 3339) instead of now.
+    #[arg(long, value_name = "TIME")]
+    pub at: Option<Timestamp>,
+}
+
+impl Rules {
+    /// Reads the policy.
+    pub fn policy(&self) -> anyhow::Result<Policy> {
+        if self.policy == "strict" {
+            return Ok(Policy::strict());
+        }
+        let text = files::read_text(Path::new(&self.policy)).hint("name a file, or `strict`")?;
+        Ok(Policy::from_toml(&text).map_err(|error| Failure::failed(format!("{}: {error}", self.policy)))?)
+    }
+
+    /// The time to judge at.
+    pub fn at(&self) -> Timestamp {
+        self.at.unwrap_or_else(Timestamp::now)
+    }
+}
+
+/// Reads bytes given as hex.
+pub fn hex_bytes(text: &str) -> Result<Vec<u8>, String> {
+    hex::decode(text.trim()).map_err(|error| format!("hex digits are expected: {error}"))
+}
+
+/// Reads `N` bytes given as hex.
+pub fn hex_array<const N: usize>(text: &str) -> Result<[u8; N], String> {
+    let found = text.trim().len();
+    hex_bytes(text)?.try_into().map_err(|_| format!("{} hex digits are expected, found {found}", 2 * N))
+}
+
+/// Prints a judgement: every check, then the verdict.
+pub fn print(judgement: &Judgement, format: Format) -> anyhow::Result<()> {
+    if format == Format::Json {
+        return output::json(judgement);
+    }
+    for check in judgement.checks() {
+        match check.result {
+            Outcome::Pass => out!("{}    {}: {}", Styled(GOOD, "ok"), check.id, check.found)?,
+            Outcome::Skipped => out!("skip  {}: {}", check.id, check.found)?,
+            Outcome::Fail => {
+                out!("{}  {}: {}", Styled(BAD, "FAIL"), check.id, check.id.question())?;
+                out!("        expected: {}", check.expected)?;
+                out!("        found: {}", check.found)?;
+                if let Some(fault) = check.fault {
+                    out!("        at fault: {fault:?}")?;
+                }
+            }
+        }
+    }
+    if let Some(tcb) = judgement.tcb() {
+        out!("TCB status: {} (level of {})", tcb.status, tcb.date)?;
+        if !tcb.advisories.is_empty() {
+            out!("Advisories: {}", tcb.advisories.join(", "))?;
+        }
+    }
+    out!("Policy: {}", judgement.policy())?;
+    out!("Judged at: {}", judgement.judged_at())?;
+    if let Some(until) = judgement.valid_until() {
+        out!("Collateral valid until: {until}")?;
+    }
+    if let Some(platform) = judgement.platform() {
+        out!("Platform: {}", platform_word(platform))?;
+    }
+    if judgement.is_accepted() {
+        out!("Verdict: {}", Styled(GOOD, "accepted"))?;
+    } else {
+        out!("Verdict: {}", Styled(BAD, "refused"))?;
+    }
+    Ok(())
+}
+
+/// A platform's name; a simulated one in capitals.
+pub fn platform_word(platform: Platform) -> String {
+    match platform {
+        Platform::Simulated => Styled(CARE, "SIMULATED (proves nothing about the machine)").to_string(),
+        other => other.to_string(),
+    }
+}
+
+/// The error for a refusal, which names the first check that failed.
+pub fn refusal(judgement: &Judgement) -> Failure {
+    let Some(check) = judgement.failures().next() else {
+        return Failure::refused("the evidence is refused");
+    };
+    let failure = Failure::refused(format!(
+        "refused by {}: expected {}, found {}",
+        check.id, check.expected, check.found
+    ));
+    if judgement.platform() == Some(Platform::Simulated) {
+        return failure.hint(
+            "this enclave is simulated; only --allow-simulated, or --simulated-root with the root of its installation, accepts one",
+        );
+    }
+    failure
+}

@@ -1,0 +1,81 @@
+//! Where words go: data to standard output, talk to standard error.
+
+use std::fmt;
+use std::io::{self, Write};
+
+use anstyle::{AnsiColor, Style};
+use clap::ValueEnum;
+use serde::Serialize;
+
+/// How a report is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Human,
+    /// One JSON document, for programs.
+    Json,
+}
+
+/// Writes a line of data to standard output.
+macro_rules! out {
+    ($($arg:tt)*) => { $crate::output::data(format_args!($($arg)*)) };
+}
+
+/// Writes a line of talk to standard error.
+macro_rules! say {
+    ($($arg:tt)*) => { $crate::output::talk(format_args!($($arg)*)) };
+}
+
+pub(crate) use {out, say};
+
+/// See [`out!`]: fails where the reader of the pipe has gone.
+pub fn data(text: fmt::Arguments<'_>) -> io::Result<()> {
+    let mut stdout = anstream::stdout().lock();
+    writeln!(stdout, "{text}")?;
+    stdout.flush()
+}
+
+/// See [`say!`]: nobody listening is no error.
+pub fn talk(text: fmt::Arguments<'_>) {
+    let _ = writeln!(anstream::stderr().lock(), "{text}");
+}
+
+/// Writes one JSON document to standard output.
+pub fn json(value: &impl Serialize) -> anyhow::Result<()> {
+    let text = serde_json::to_string_pretty(value)?;
+    Ok(data(format_args!("{text}"))?)
+}
+
+/// Writes bytes to a file, atomically, or to standard output for `-`.
+pub fn bytes(path: &std::path::Path, content: &[u8], mode: u32) -> anyhow::Result<()> {
+    if path.as_os_str() == "-" {
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(content)?;
+        return Ok(stdout.flush()?);
+    }
+    crate::files::write(path, content, mode)
+}
+
+/// The style of a word that says all is well.
+pub const GOOD: Style = AnsiColor::Green.on_default();
+/// The style of a word that says something is wrong.
+pub const BAD: Style = AnsiColor::Red.on_default().bold();
+/// The style of a word that asks for attention.
+pub const CARE: Style = AnsiColor::Yellow.on_default().bold();
+/// The style of a hint.
+pub const HINT: Style = AnsiColor::Cyan.on_default().bold();
+
+/// A word in a style; readable without it.
+pub struct Styled<'a>(pub Style, pub &'a str);
+
+impl fmt::Display for Styled<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}{}", self.0.render(), self.1, self.0.render_reset())
+    }
+}
+
+/// A remark that asks for attention, on standard error.
+pub fn warn(text: impl fmt::Display) {
+    talk(format_args!("{} {text}", Styled(CARE, "warning:")));
+}

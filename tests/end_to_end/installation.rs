@@ -1,0 +1,132 @@
+//! A person's account for a test: a home of its own, a folder to work in, and `mse` as it was built.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// A home and a working folder; whatever was spawned there ends with it.
+pub struct Installation {
+    home: TempDir,
+    work: TempDir,
+}
+
+impl Installation {
+    pub fn new() -> Self {
+        Self { home: TempDir::new().unwrap(), work: TempDir::new().unwrap() }
+    }
+
+    /// Another person's account on the same machine, working in the same folder.
+    pub fn work(&self) -> &Path {
+        self.work.path()
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.work().join(name)
+    }
+
+    /// `mse`, with a line of arguments as typed; a word may hold no blank.
+    pub fn mse(&self, line: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mse"));
+        command.args(line.split_whitespace().map(|word| self.expand(word)));
+        command.current_dir(self.work());
+        command.env("HOME", self.home.path());
+        for variable in ["XDG_STATE_HOME", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR", "MSE_DEFAULT_ENV"] {
+            command.env_remove(variable);
+        }
+        // What can be made again is shared between the tests: Python packages are downloaded once.
+        command.env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
+        command.env("PIP_CACHE_DIR", Path::new(env!("CARGO_TARGET_TMPDIR")).join("pip"));
+        command
+    }
+
+    /// One `*` in the last part of a path, as a shell would expand it.
+    fn expand(&self, word: &str) -> String {
+        let path = Path::new(word);
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let Some((start, end)) = name.split_once('*') else { return word.to_owned() };
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let mut names: Vec<String> = fs::read_dir(self.path(folder.to_str().unwrap()))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name.starts_with(start) && name.ends_with(end))
+            .collect();
+        names.sort();
+        assert_eq!(names.len(), 1, "{word} should name one file: {names:?}");
+        folder.join(&names[0]).to_str().unwrap().to_owned()
+    }
+
+    /// Runs a command that must end with `code`; its standard output.
+    #[track_caller]
+    pub fn run(&self, line: &str, code: i32) -> String {
+        let output = self.mse(line).output().unwrap();
+        check(line, &output, code);
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Runs a command that must end with `code`; what it said on standard error.
+    #[track_caller]
+    pub fn talk(&self, line: &str, code: i32) -> String {
+        let output = self.mse(line).output().unwrap();
+        check(line, &output, code);
+        String::from_utf8(output.stderr).unwrap()
+    }
+
+    /// `curl` to an app on loopback that trusts one certificate only.
+    #[track_caller]
+    pub fn curl(&self, certificate: &str, host: &str, port: u16, path: &str) -> Vec<u8> {
+        let output = Command::new("curl")
+            .current_dir(self.work())
+            .env_remove("CURL_CA_BUNDLE")
+            .args(["--silent", "--show-error", "--fail", "--max-time", "60"])
+            .args(["--cacert", certificate])
+            .args(["--resolve", &format!("{host}:{port}:127.0.0.1")])
+            .arg(format!("https://{host}:{port}{path}"))
+            .output()
+            .unwrap();
+        check(&format!("curl {path}"), &output, 0);
+        output.stdout
+    }
+}
+
+impl Drop for Installation {
+    fn drop(&mut self) {
+        let Ok(output) = self.mse("home list --format json").output() else { return };
+        let Ok(nodes) = serde_json::from_slice::<serde_json::Value>(&output.stdout) else { return };
+        for node in nodes.as_array().into_iter().flatten() {
+            let _ = self.mse(&format!("home stop --remove {}", node["name"].as_str().unwrap_or(""))).output();
+        }
+    }
+}
+
+#[track_caller]
+fn check(line: &str, output: &Output, code: i32) {
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(
+        output.status.code(),
+        Some(code),
+        "mse {line}\n--- stdout\n{}\n--- stderr\n{text}",
+        String::from_utf8_lossy(&output.stdout)
+    );
+    assert!(!text.contains("panicked"), "a stack trace from: mse {line}\n{text}");
+}
+
+/// A port nobody listens on. It is free when asked; tests that run side by side ask at different moments.
+pub fn free_port() -> u16 {
+    std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+}
+
+/// Waits until `condition` gives a value, for a minute at the most.
+#[track_caller]
+pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        if let Some(value) = condition() {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "waited a minute for {what}");
+        std::thread::park_timeout(Duration::from_millis(50));
+    }
+}
