@@ -209,7 +209,7 @@ fn malformed(error: &der::Error) -> Error {
 /// The only common name in `name`; none where there are several.
 pub(crate) fn common_name(name: &Name) -> Option<String> {
     let text = name.common_name().ok()??;
-    Some(text.as_ref().to_owned())
+    Some(text.value().into_owned())
 }
 
 /// An X.509 time; the end of jiff's time where it lies beyond.
@@ -219,17 +219,19 @@ pub(crate) fn timestamp(time: Time) -> Timestamp {
 }
 
 /// Reads PEM that holds nothing but `CERTIFICATE` blocks, at least one and at most [`MAX_CERTIFICATES`]; returns their
-/// DER, not parsed.
+/// DER, not parsed. Lines may end in LF or CRLF; no other white space is read, so that one chain has one text.
 ///
 /// # Errors
 /// [`Error::TooLarge`] above [`MAX_PEM_LEN`]; [`Error::Malformed`] for anything else in the text.
 pub fn chain_from_pem(pem: &[u8]) -> Result<Vec<Vec<u8>>, Error> {
     const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
     const END: &str = "-----END CERTIFICATE-----";
+    const LINE_ENDS: [char; 2] = ['\r', '\n'];
     Error::check_size("certificate chain", pem, MAX_PEM_LEN)?;
     let wrong =
         |found: &str| Error::malformed("certificate chain", "certificates in PEM and nothing else", found);
-    let mut rest = std::str::from_utf8(pem).map_err(|_| wrong("bytes that are no text"))?.trim_ascii();
+    let mut rest = std::str::from_utf8(pem).map_err(|_| wrong("bytes that are no text"))?;
+    rest = rest.trim_start_matches(LINE_ENDS);
     let mut chain = Vec::new();
     let mut compact = Vec::new();
     while !rest.is_empty() {
@@ -239,13 +241,13 @@ pub fn chain_from_pem(pem: &[u8]) -> Result<Vec<Vec<u8>>, Error> {
             return Err(wrong("too many certificates"));
         }
         compact.clear();
-        compact.extend(body.bytes().filter(|byte| !byte.is_ascii_whitespace()));
+        compact.extend(body.bytes().filter(|byte| !matches!(byte, b'\r' | b'\n')));
         let der = STANDARD.decode(&compact).map_err(|_| wrong("a certificate that is not base64"))?;
         if der.is_empty() {
             return Err(wrong("an empty certificate"));
         }
         chain.push(der);
-        rest = after.trim_ascii_start();
+        rest = after.trim_start_matches(LINE_ENDS);
     }
     if chain.is_empty() {
         return Err(wrong("nothing"));

@@ -2,7 +2,8 @@
 //!
 //! Trusts nothing: this module only reads the object; each part is judged by [`crate::verify`]. Format: the object that
 //! other verifiers read too, all fields strings and all required. Chains are PEM, leaf first, root last; CRLs are
-//! DER in hex; signatures are r | s in hex; `tcb_info` and `qe_identity` are the exact JSON text that was signed.
+//! DER in lower-case hex; signatures are r | s in lower-case hex; `tcb_info` and `qe_identity` are the exact JSON text
+//! that was signed. Each part has one spelling, so that a changed bit anywhere is a refusal.
 
 use serde::{Deserialize, Serialize};
 
@@ -42,8 +43,11 @@ impl Collateral {
     /// [`Error::TooLarge`] above [`MAX_LEN`]; [`Error::Malformed`] for anything but that object.
     pub fn from_json(json: &[u8]) -> Result<Self, Error> {
         Error::check_size("collateral", json, MAX_LEN)?;
-        serde_json::from_slice(json)
-            .map_err(|e| Error::malformed("collateral", "the JSON object of nine strings", e.to_string()))
+        let expected = "the JSON object of nine strings";
+        if json.trim_ascii_start().first() != Some(&b'{') {
+            return Err(Error::malformed("collateral", expected, "something else"));
+        }
+        serde_json::from_slice(json).map_err(|e| Error::malformed("collateral", expected, e.to_string()))
     }
 
     /// The JSON object, on several lines, ending in a newline.
@@ -52,4 +56,16 @@ impl Collateral {
         json.push('\n');
         json
     }
+}
+
+/// Bytes from hex in lower case: the one spelling of a CRL or a signature.
+///
+/// # Errors
+/// [`Error::Malformed`] for anything else.
+pub(crate) fn from_hex(what: &'static str, text: &str) -> Result<Vec<u8>, Error> {
+    let wrong = || Error::malformed(what, "bytes in lower-case hex", "something else");
+    if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        return Err(wrong());
+    }
+    hex::decode(text).map_err(|_| wrong())
 }

@@ -94,8 +94,12 @@ impl Evidence {
     /// [`Error::TooLarge`] above [`MAX_LEN`]; [`Error::Malformed`] for anything but an evidence file of version 1.
     pub fn from_json(json: &[u8]) -> Result<Self, Error> {
         Error::check_size("evidence", json, MAX_LEN)?;
+        let expected = "an evidence file of version 1";
+        if json.trim_ascii_start().first() != Some(&b'{') {
+            return Err(Error::malformed("evidence", expected, "something else"));
+        }
         let file: File = serde_json::from_slice(json)
-            .map_err(|e| Error::malformed("evidence", "an evidence file of version 1", e.to_string()))?;
+            .map_err(|e| Error::malformed("evidence", expected, e.to_string()))?;
         if file.version != VERSION {
             return Err(Error::malformed("evidence", "version 1", format!("version {}", file.version)));
         }

@@ -4,11 +4,21 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
+use crate::checks::Id;
 use crate::collateral::Collateral;
+use crate::error::Error;
 use crate::evidence::Evidence;
-use crate::judgement::{Judgement, Refused, Verified};
+use crate::judgement::{
+    Fault, Judgement, Measurements, Platform, QeSummary, Refused, TcbSummary, Verdict, Verified,
+    VerifiedFacts,
+};
 use crate::policy::Policy;
+use crate::quote::Quote;
+use crate::ratls::{self, Binding, Claims, RatlsCertificate};
+use crate::recorder::{Applies, Recorder};
 use crate::trust::TrustAnchors;
+use crate::verify::{self, Facts};
+use crate::{binding, validate};
 
 /// What is judged, as the caller has it. Nothing in it is believed.
 #[derive(Clone, Debug)]
@@ -63,8 +73,12 @@ pub fn judge(
     expected: &Expected,
     at: Timestamp,
 ) -> Judgement {
-    let _ = (subject, collateral, anchors, policy, expected, at);
-    todo!()
+    let case = match subject {
+        Subject::Quote(bytes) => Case::quote(bytes),
+        Subject::Certificate(bytes) => Case::certificate(bytes),
+        Subject::Evidence(evidence) => Case::evidence(evidence),
+    };
+    decide(&case, Some(Ok(collateral)), &Terms { anchors, policy, expected, at }).judgement
 }
 
 /// As [`judge`], from files. `collateral` overrides what an evidence file carries; without either, the judgement is a
@@ -77,8 +91,7 @@ pub fn judge_bytes(
     expected: &Expected,
     at: Timestamp,
 ) -> Judgement {
-    let _ = (input, collateral, anchors, policy, expected, at);
-    todo!()
+    decide_bytes(input, collateral, &Terms { anchors, policy, expected, at }).judgement
 }
 
 /// Judges evidence with the collateral it carries; returns it as [`Verified`] where it is accepted.
@@ -92,6 +105,260 @@ pub fn admit(
     expected: &Expected,
     at: Timestamp,
 ) -> Result<Verified<Evidence>, Box<Refused>> {
-    let _ = (evidence, anchors, policy, expected, at);
-    todo!()
+    let mut case = Case::evidence(&evidence);
+    case.needs_fingerprint = true;
+    let decision = decide(&case, Some(Ok(&evidence.collateral)), &Terms { anchors, policy, expected, at });
+    let facts = decision.verified();
+    let judgement = decision.judgement;
+    match facts {
+        Some(facts) if judgement.is_accepted() => Ok(Verified { value: evidence, judgement, facts }),
+        _ => Err(Box::new(Refused { judgement })),
+    }
+}
+
+/// What a subject is held against.
+#[derive(Clone, Copy)]
+pub(crate) struct Terms<'a> {
+    pub(crate) anchors: &'a TrustAnchors,
+    pub(crate) policy: &'a Policy,
+    pub(crate) expected: &'a Expected,
+    pub(crate) at: Timestamp,
+}
+
+/// A subject taken apart; each part may be what went wrong when it was read.
+struct Case<'a> {
+    /// The evidence file, where there should be one.
+    evidence: Option<Result<&'a Evidence, Error>>,
+    /// The certificate, where there should be one.
+    certificate: Option<Result<RatlsCertificate, Error>>,
+    /// The raw quote that is judged; nothing where what should hold it could not be read.
+    quote: Option<Result<Vec<u8>, Error>>,
+    /// The claims that go with that quote.
+    claims: Option<Vec<u8>>,
+    needs_fingerprint: bool,
+}
+
+impl<'a> Case<'a> {
+    fn quote(bytes: &[u8]) -> Self {
+        let quote = Some(Quote::recognise(bytes));
+        Self { evidence: None, certificate: None, quote, claims: None, needs_fingerprint: false }
+    }
+
+    fn certificate(bytes: &[u8]) -> Self {
+        let is_pem = bytes.trim_ascii_start().starts_with(b"-----");
+        let certificate =
+            if is_pem { RatlsCertificate::from_pem(bytes) } else { RatlsCertificate::parse(bytes) };
+        let quote = certificate.as_ref().ok().map(|certificate| Ok(certificate.quote.clone()));
+        let claims = certificate.as_ref().ok().and_then(|certificate| match &certificate.binding {
+            Binding::Interoperable { claims } => Some(claims.clone()),
+            Binding::Legacy => None,
+        });
+        Self { evidence: None, certificate: Some(certificate), quote, claims, needs_fingerprint: false }
+    }
+
+    fn evidence(evidence: &'a Evidence) -> Self {
+        Self {
+            certificate: Some(RatlsCertificate::parse(&evidence.certificate)),
+            quote: Some(Ok(evidence.quote.clone())),
+            claims: Some(evidence.claims.clone()),
+            evidence: Some(Ok(evidence)),
+            needs_fingerprint: false,
+        }
+    }
+
+    fn unreadable_evidence(error: Error) -> Self {
+        Self {
+            evidence: Some(Err(error)),
+            certificate: None,
+            quote: None,
+            claims: None,
+            needs_fingerprint: false,
+        }
+    }
+}
+
+/// A judgement and what it was made from.
+pub(crate) struct Decision {
+    pub(crate) judgement: Judgement,
+    pub(crate) facts: Facts,
+    claims: Option<Claims>,
+    spki_sha256: Option<[u8; 32]>,
+    size_mb: Option<u64>,
+}
+
+impl Decision {
+    /// What accepted evidence proves; nothing where a part of it is missing.
+    fn verified(&self) -> Option<VerifiedFacts> {
+        Some(VerifiedFacts {
+            platform: self.facts.platform?,
+            tcb_status: self.facts.status()?,
+            mrenclave: self.facts.quote.as_ref()?.report.mr_enclave,
+            size_mb: self.size_mb,
+            spki_sha256: self.spki_sha256?,
+            claims: self.claims.clone()?,
+        })
+    }
+}
+
+/// [`decide`] from files.
+pub(crate) fn decide_bytes(input: Input<'_>, collateral: Option<&[u8]>, terms: &Terms<'_>) -> Decision {
+    let collateral = collateral.map(Collateral::from_json);
+    let given = collateral.as_ref().map(Result::as_ref);
+    match input {
+        Input::Quote(bytes) => decide(&Case::quote(bytes), given, terms),
+        Input::Certificate(bytes) => decide(&Case::certificate(bytes), given, terms),
+        Input::Evidence(json) => match Evidence::from_json(json) {
+            Ok(evidence) => {
+                decide(&Case::evidence(&evidence), given.or(Some(Ok(&evidence.collateral))), terms)
+            }
+            Err(error) => decide(&Case::unreadable_evidence(error), given, terms),
+        },
+    }
+}
+
+/// Makes every check there is.
+fn decide(case: &Case<'_>, collateral: Option<Result<&Collateral, &Error>>, terms: &Terms<'_>) -> Decision {
+    let Terms { anchors, policy, expected, at } = *terms;
+    let mut recorder = Recorder::new();
+    recorder.applies = Applies {
+        certificate: case.certificate.is_some() || case.evidence.is_some(),
+        claims: case.claims.is_some() || case.evidence.is_some(),
+        evidence: case.evidence.is_some(),
+    };
+    if let Some(evidence) = &case.evidence {
+        recorder.ask(Id::EvidenceFormat);
+        match evidence {
+            Ok(_) => recorder.pass(Id::EvidenceFormat, "version 1"),
+            Err(error) => {
+                let (expected, found) = error.halves();
+                recorder.fail(Id::EvidenceFormat, Fault::Evidence, expected, found);
+            }
+        }
+    }
+    let certificate = case.certificate.as_ref().and_then(|read| read_certificate(read, &mut recorder));
+    let quote = case.quote.as_ref().map(|quote| quote.as_deref());
+    let mut facts = verify::verify(quote, collateral, anchors, at, &mut recorder);
+    let claims = certificate.and_then(|certificate| bind(case, certificate, &mut facts, at, &mut recorder));
+    if case.needs_fingerprint && expected.mrenclave.is_empty() && expected.mrenclave_by_size.is_empty() {
+        recorder.ask(Id::QuoteMrenclave);
+        recorder.fail(
+            Id::QuoteMrenclave,
+            Fault::Policy,
+            "a fingerprint of the caller's to compare with",
+            "none",
+        );
+    }
+    let size_mb = validate::expectation(expected, &facts, claims.as_ref(), &mut recorder);
+    validate::policy(policy, expected, size_mb, at, &mut facts, &mut recorder);
+
+    let (verdict, checks) = recorder.finish();
+    let judgement = Judgement {
+        verdict,
+        platform: facts.platform,
+        anchor: facts.anchor.clone(),
+        checks,
+        tcb: tcb_summary(&facts),
+        qe: qe_summary(&facts),
+        measurements: measurements(&facts),
+        policy: policy.name().to_owned(),
+        judged_at: at,
+        valid_until: facts.valid_until.filter(|_| verdict == Verdict::Accepted),
+    };
+    let spki_sha256 = certificate.map(|certificate| certificate.spki_sha256);
+    Decision { judgement, facts, claims, spki_sha256, size_mb }
+}
+
+/// Records whether the certificate is one and holds a quote.
+fn read_certificate<'c>(
+    read: &'c Result<RatlsCertificate, Error>,
+    recorder: &mut Recorder,
+) -> Option<&'c RatlsCertificate> {
+    match read {
+        Ok(certificate) => {
+            recorder.pass(Id::CertFormat, certificate.subject.clone());
+            recorder.pass(Id::CertQuote, format!("{} bytes", certificate.quote.len()));
+            Some(certificate)
+        }
+        Err(error @ Error::Malformed { what: ratls::EVIDENCE | ratls::CLAIMS, .. }) => {
+            recorder.pass(Id::CertFormat, "well-formed");
+            let expected = "one quote, in extension 2.23.133.5.4.9 or 1.2.840.113741.1337.6";
+            recorder.fail(Id::CertQuote, Fault::Evidence, expected, error.to_string());
+            None
+        }
+        Err(error) => {
+            let expected = "one X.509 v3 certificate in strict DER or in PEM";
+            recorder.fail(Id::CertFormat, Fault::Evidence, expected, error.to_string());
+            None
+        }
+    }
+}
+
+/// Checks the certificate and what binds it to the quote; returns the claims.
+fn bind(
+    case: &Case<'_>,
+    certificate: &RatlsCertificate,
+    facts: &mut Facts,
+    at: Timestamp,
+    recorder: &mut Recorder,
+) -> Option<Claims> {
+    binding::check_certificate(certificate, at, recorder);
+    facts.expires(certificate.not_after);
+    let quote = facts.quote.as_ref();
+    let Some(claims) = &case.claims else {
+        binding::check_legacy(certificate, quote, recorder);
+        return None;
+    };
+    let claims = binding::check_claims(certificate, quote, claims, recorder);
+    if let Some(Ok(evidence)) = &case.evidence {
+        binding::check_certificate_quote(certificate, quote, claims.as_ref(), recorder);
+        binding::check_arguments(evidence, certificate, claims.as_ref(), facts.platform, recorder);
+    }
+    claims
+}
+
+fn tcb_summary(facts: &Facts) -> Option<TcbSummary> {
+    let level = facts.tcb_level.as_ref()?;
+    Some(TcbSummary {
+        status: facts.status().unwrap_or(level.tcb_status),
+        platform_status: level.tcb_status,
+        date: level.tcb_date,
+        evaluation_data_number: validate::evaluation_data_number(facts)
+            .or(facts.tcb_info.as_ref().map(|info| info.tcb_evaluation_data_number))?,
+        advisories: facts.advisories().into_iter().map(str::to_owned).collect(),
+    })
+}
+
+fn qe_summary(facts: &Facts) -> Option<QeSummary> {
+    let level = facts.qe_level.as_ref()?;
+    let isv_svn = facts.quote.as_ref()?.signature.qe_report.isv_svn;
+    Some(QeSummary { status: level.tcb_status, date: level.tcb_date, isv_svn })
+}
+
+fn measurements(facts: &Facts) -> Option<Measurements> {
+    let report = &facts.quote.as_ref()?.report;
+    let pck = facts.pck.as_ref();
+    let has_config = report.config_id.iter().any(|byte| *byte != 0);
+    Some(Measurements {
+        mrenclave: hex::encode(report.mr_enclave),
+        mrsigner: hex::encode(report.mr_signer),
+        isv_prod_id: report.isv_prod_id,
+        isv_svn: report.isv_svn,
+        attributes: hex::encode(report.attributes.to_bytes()),
+        misc_select: report.misc_select,
+        report_data: hex::encode(report.report_data),
+        config_id: has_config.then(|| hex::encode(report.config_id)),
+        fmspc: pck.map(|pck| hex::encode(pck.fmspc)),
+        ppid: pck.map(|pck| hex::encode(pck.ppid)),
+        platform_instance_id: pck.and_then(|pck| pck.platform_instance_id).map(hex::encode),
+    })
+}
+
+impl Platform {
+    /// What every output that relies on this platform has to show; nothing for SGX.
+    pub fn warning(self) -> Option<&'static str> {
+        match self {
+            Self::Sgx => None,
+            Self::Simulated => Some("SIMULATED"),
+        }
+    }
 }

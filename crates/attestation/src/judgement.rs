@@ -196,7 +196,7 @@ impl Judgement {
         self.anchor.as_ref()
     }
 
-    /// Every check, in the order of [`Id::ALL`].
+    /// Every check of the register, in the order of [`Id::ALL`].
     pub fn checks(&self) -> &[Check] {
         &self.checks
     }

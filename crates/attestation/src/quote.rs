@@ -114,6 +114,39 @@ pub struct QuoteSignature {
     pub certification_data: Vec<u8>,
 }
 
+impl QuoteSignature {
+    /// Reads exactly this structure.
+    fn parse(bytes: &[u8]) -> Result<Self, Error> {
+        let mut rest = Rest { bytes, at: 0 };
+        let signature = rest.array("the quote signature")?;
+        let attestation_key = rest.array("the attestation key")?;
+        let qe_report = EnclaveReport::from_array(&rest.array("the QE report")?);
+        let qe_report_signature = rest.array("the QE report signature")?;
+        let auth_len = u16::from_le_bytes(rest.array("the QE authentication data length")?);
+        let qe_auth_data = rest.take(usize::from(auth_len), "the QE authentication data")?.to_vec();
+        let certification_data_type = u16::from_le_bytes(rest.array("the certification data type")?);
+        let data_len = u32::from_le_bytes(rest.array("the certification data length")?);
+        let certification_data = rest.take(data_len as usize, "the certification data")?.to_vec();
+        if rest.left() > 0 {
+            let found = format!("{} bytes after it", rest.left());
+            return Err(Error::malformed(
+                "quote",
+                "a signature that ends with its certification data",
+                found,
+            ));
+        }
+        Ok(Self {
+            signature,
+            attestation_key,
+            qe_report,
+            qe_report_signature,
+            qe_auth_data,
+            certification_data_type,
+            certification_data,
+        })
+    }
+}
+
 /// A whole quote.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Quote {
@@ -132,47 +165,25 @@ impl Quote {
     /// [`Error::TooLarge`] above [`MAX_LEN`]; [`Error::Malformed`] where a length is wrong, bytes are missing or bytes
     /// are left over.
     pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
+        let (quote, left) = Self::parse_prefix(bytes)?;
+        if left > 0 {
+            return Err(Error::malformed("quote", "nothing after the quote", format!("{left} more bytes")));
+        }
+        Ok(quote)
+    }
+
+    /// Reads a version 3 quote at the start of `bytes`; says how many bytes follow it.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] above [`MAX_LEN`]; [`Error::Malformed`] where a length is wrong or bytes are missing.
+    pub fn parse_prefix(bytes: &[u8]) -> Result<(Self, usize), Error> {
         Error::check_size("quote", bytes, MAX_LEN)?;
         let mut rest = Rest { bytes, at: 0 };
         let header = Header::from_array(&rest.array("the header")?);
         let report = EnclaveReport::from_array(&rest.array("the enclave report")?);
-        let declared = u32::from_le_bytes(rest.array("the signature length")?);
-        if usize::try_from(declared).ok() != Some(rest.left()) {
-            return Err(Error::malformed(
-                "quote",
-                format!("{declared} bytes after the signature length, as it declares"),
-                format!("{} bytes", rest.left()),
-            ));
-        }
-        let signature = rest.array("the quote signature")?;
-        let attestation_key = rest.array("the attestation key")?;
-        let qe_report = EnclaveReport::from_array(&rest.array("the QE report")?);
-        let qe_report_signature = rest.array("the QE report signature")?;
-        let auth_len = u16::from_le_bytes(rest.array("the QE authentication data length")?);
-        let qe_auth_data = rest.take(usize::from(auth_len), "the QE authentication data")?.to_vec();
-        let certification_data_type = u16::from_le_bytes(rest.array("the certification data type")?);
-        let data_len = u32::from_le_bytes(rest.array("the certification data length")?);
-        if usize::try_from(data_len).ok() != Some(rest.left()) {
-            return Err(Error::malformed(
-                "quote",
-                format!("{data_len} bytes of certification data at the end, as declared"),
-                format!("{} bytes", rest.left()),
-            ));
-        }
-        let certification_data = rest.take(rest.left(), "the certification data")?.to_vec();
-        Ok(Self {
-            header,
-            report,
-            signature: QuoteSignature {
-                signature,
-                attestation_key,
-                qe_report,
-                qe_report_signature,
-                qe_auth_data,
-                certification_data_type,
-                certification_data,
-            },
-        })
+        let tail_len = u32::from_le_bytes(rest.array("the signature length")?);
+        let tail = rest.take(tail_len as usize, "the signature and what certifies it")?;
+        Ok((Self { header, report, signature: QuoteSignature::parse(tail)? }, rest.left()))
     }
 
     /// The encoded quote.

@@ -17,13 +17,19 @@ pub(crate) struct Applies {
 #[derive(Debug, Default)]
 pub(crate) struct Recorder {
     checks: Vec<Check>,
+    asked: Vec<Id>,
     pub(crate) applies: Applies,
 }
 
 impl Recorder {
     /// A recorder with nothing in it.
     pub(crate) fn new() -> Self {
-        Self { checks: Vec::with_capacity(Id::ALL.len()), applies: Applies::default() }
+        Self { checks: Vec::with_capacity(Id::ALL.len()), asked: Vec::new(), applies: Applies::default() }
+    }
+
+    /// Notes that the caller or the policy asks for `id`: from now on it must pass.
+    pub(crate) fn ask(&mut self, id: Id) {
+        self.asked.push(id);
     }
 
     fn push(&mut self, id: Id, result: Outcome, expected: String, found: String, fault: Option<Fault>) {
@@ -81,7 +87,7 @@ impl Recorder {
         }
         for id in Id::ALL {
             if !seen[*id as usize] {
-                let why = if self.applicable(id.kind()) { "not judged" } else { "not asked for" };
+                let why = if self.applicable(*id) { "not judged" } else { "not asked for" };
                 self.skip(*id, why);
             }
         }
@@ -89,19 +95,78 @@ impl Recorder {
         let acceptable = self.checks.iter().all(|check| match check.result {
             Outcome::Pass => true,
             Outcome::Fail => false,
-            Outcome::Skipped => !self.applicable(check.id.kind()),
+            Outcome::Skipped => !self.applicable(check.id),
         });
         (if acceptable { Verdict::Accepted } else { Verdict::Refused }, self.checks)
     }
 
-    /// Whether checks of this kind must pass here.
-    fn applicable(&self, kind: Kind) -> bool {
-        match kind {
+    /// Whether this check must pass here.
+    fn applicable(&self, id: Id) -> bool {
+        match id.kind() {
             Kind::Always => true,
             Kind::Certificate => self.applies.certificate,
             Kind::Claims => self.applies.claims,
             Kind::Evidence => self.applies.evidence,
-            Kind::Asked => false,
+            Kind::Asked => self.asked.contains(&id),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all_pass(except: Option<Id>) -> Recorder {
+        let mut recorder = Recorder::new();
+        for id in Id::ALL {
+            if id.kind() == Kind::Always && Some(*id) != except {
+                recorder.pass(*id, "");
+            }
+        }
+        recorder
+    }
+
+    #[test]
+    fn accepts_only_where_every_check_that_applies_was_made() {
+        assert_eq!(all_pass(None).finish().0, Verdict::Accepted);
+        for id in Id::ALL.iter().filter(|id| id.kind() == Kind::Always) {
+            assert_eq!(all_pass(Some(*id)).finish().0, Verdict::Refused, "{id} forgotten");
+            let mut failed = all_pass(Some(*id));
+            failed.fail(*id, Fault::Evidence, "", "");
+            assert_eq!(failed.finish().0, Verdict::Refused, "{id} failed");
+        }
+    }
+
+    #[test]
+    fn what_was_asked_must_pass() {
+        let mut recorder = all_pass(None);
+        recorder.ask(Id::QuoteMrenclave);
+        assert_eq!(recorder.finish().0, Verdict::Refused);
+        let mut recorder = all_pass(None);
+        recorder.ask(Id::QuoteMrenclave);
+        recorder.pass(Id::QuoteMrenclave, "");
+        assert_eq!(recorder.finish().0, Verdict::Accepted);
+    }
+
+    #[test]
+    fn each_kind_of_input_brings_its_checks() {
+        for (applies, kind) in [
+            (Applies { certificate: true, ..Applies::default() }, Kind::Certificate),
+            (Applies { claims: true, ..Applies::default() }, Kind::Claims),
+            (Applies { evidence: true, ..Applies::default() }, Kind::Evidence),
+        ] {
+            let mut recorder = all_pass(None);
+            recorder.applies = applies;
+            for id in Id::ALL.iter().filter(|id| id.kind() == kind).skip(1) {
+                recorder.pass(*id, "");
+            }
+            assert_eq!(recorder.finish().0, Verdict::Refused, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn every_check_is_listed_once_and_in_order() {
+        let (_, checks) = Recorder::new().finish();
+        assert_eq!(checks.iter().map(|check| check.id).collect::<Vec<_>>(), Id::ALL);
     }
 }
