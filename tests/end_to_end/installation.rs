@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -10,15 +11,20 @@ use tempfile::TempDir;
 /// A home and a working folder; whatever was spawned there ends with it.
 pub struct Installation {
     home: TempDir,
-    work: TempDir,
+    work: Rc<TempDir>,
 }
 
 impl Installation {
     pub fn new() -> Self {
-        Self { home: TempDir::new().unwrap(), work: TempDir::new().unwrap() }
+        Self { home: TempDir::new().unwrap(), work: Rc::new(TempDir::new().unwrap()) }
     }
 
-    /// Another person's account on the same machine, working in the same folder.
+    /// Another person, with a home of their own, who finds the same files in the folder.
+    pub fn colleague(&self) -> Self {
+        Self { home: TempDir::new().unwrap(), work: Rc::clone(&self.work) }
+    }
+
+    /// The folder.
     pub fn work(&self) -> &Path {
         self.work.path()
     }

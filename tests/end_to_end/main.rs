@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod frameworks;
 mod installation;
+mod refusals;
 mod scaffold;
 mod tutorial;
+mod two_homes;
