@@ -20,9 +20,9 @@ pub const MAX_SEGMENTS: usize = 16;
 /// [`Error::ManifestKey`] or [`Error::Elf`] with the key or header at fault; the errors of [`Manifest::parse`],
 /// [`Image::parse`] and [`Layout::new`].
 pub fn check(manifest: &[u8], libpal: &[u8]) -> Result<(), Error> {
-    let settings = Manifest::parse(manifest)?.sgx;
     let tree = parse_toml(manifest)?;
     let root = Section::root(&tree);
+    let settings = Manifest::read(&root)?.sgx;
     let sgx = root.section("sgx")?;
     let size = sgx.text("enclave_size")?.unwrap_or("256M");
     let digits = size.strip_suffix(['K', 'M', 'G', 'k', 'm', 'g']).unwrap_or(size);

@@ -35,7 +35,7 @@ const BATCH: usize = 128;
 
 /// Bytes of the register area at the end of an SSA frame.
 const GPR_SIZE: u64 = 0xb8;
-const STACK_CANARY: u64 = 0x0bad_badb_adba_d;
+const STACK_CANARY: u64 = 0xbadb_adba_dbad;
 
 /// What a measurement found.
 #[derive(Debug, Clone)]

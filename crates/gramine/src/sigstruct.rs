@@ -70,7 +70,7 @@ impl Date {
         if self.year > 9999 || self.month > 99 || self.day > 99 {
             return Err(Error::Date { found: self.to_string() });
         }
-        let bcd = |number: u8| number / 10 << 4 | number % 10;
+        let bcd = |number: u8| ((number / 10) << 4) | (number % 10);
         Ok([bcd(self.day), bcd(self.month), bcd((self.year % 100) as u8), bcd((self.year / 100) as u8)])
     }
 

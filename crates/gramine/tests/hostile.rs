@@ -146,7 +146,7 @@ fn enormous_enclaves_are_refused_before_anything_is_hashed() {
         assert!(refused(manifest).contains("bytes to measure"), "{}", refused(manifest));
     }
     assert!(refused("sgx.max_threads = 4294967295").contains("room for ssa"));
-    let oversize = vec![b'#'; (64 << 20) + 1];
+    let oversize = vec![b'#'; (16 << 20) + 1];
     assert!(matches!(EnclaveSettings::parse(&oversize), Err(Error::TooLarge { what: "manifest", .. })));
     let oversize = vec![0; (256 << 20) + 1];
     assert!(matches!(Image::parse(&oversize), Err(Error::TooLarge { what: "libpal", .. })));
