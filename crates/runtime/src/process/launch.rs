@@ -7,7 +7,6 @@ use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -55,8 +54,7 @@ pub(super) fn launch(
         .env("MSE_MEMORY", memory)
         .stdin(Stdio::null())
         .stdout(log)
-        .stderr(errors)
-        .process_group(0);
+        .stderr(errors);
     let start = |source| Error::Start { program: interpreter.to_owned(), source };
     let since = Timestamp::now();
     let child = command.spawn().map_err(start)?;

@@ -10,9 +10,9 @@
 //! log, node.json        written by this runtime
 //! ```
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::ErrorKind;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use gramine::sigstruct::{Date, SigStruct};
@@ -158,6 +158,7 @@ impl HalfMade {
     pub(super) fn create(nodes: &Path, name: &NodeName) -> Result<HalfMade, Error> {
         let directory = Builder::new()
             .prefix(&format!("{name}{MARK}"))
+            .permissions(Permissions::from_mode(0o700))
             .tempdir_in(nodes)
             .map_err(Error::file("make a directory in", nodes))?;
         let path = directory.path().join(LOCK);
