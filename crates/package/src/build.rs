@@ -43,10 +43,9 @@ impl Project {
         Self::with_config(dir, &dir.join(bundle::CONFIG))
     }
 
-    /// The same, with a configuration that lies elsewhere.
-    pub fn with_config(dir: &Path, config: &Path) -> Result<(Project, AppConfig)> {
-        let path = config.to_path_buf();
-        let (_, config) = read_config(&path)?;
+    /// The usual places below `dir`, but the configuration at `path`.
+    pub fn with_config(dir: &Path, path: &Path) -> Result<(Project, AppConfig)> {
+        let (_, config) = read_config(path)?;
         let requirements = match &config.image.requirements {
             Some(named) => Some(dir.join(named)),
             None => Some(dir.join("requirements.txt")).filter(|path| path.exists()),

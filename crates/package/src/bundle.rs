@@ -73,7 +73,10 @@ pub(crate) fn read(file: &Region) -> Result<Members> {
             return refuse("no setuid, setgid or sticky bit", format!("mode {:04o}", entry.mode));
         }
         if entry.size > limit {
-            return Err(Error::Limit { what: format!("{name} in the package"), limit: format!("{limit} bytes") });
+            return Err(Error::Limit {
+                what: format!("{name} in the package"),
+                limit: format!("{limit} bytes"),
+            });
         }
         if members.insert(name, file.part(entry.offset, entry.size)).is_some() {
             return refuse("each member once", "it again".into());

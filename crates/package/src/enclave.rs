@@ -24,9 +24,10 @@ pub const NODE_LIBRARY: &str = "opt/mse/python/mse_node/_node.abi3.so";
 /// Where an image may carry Gramine: copied there, or installed from Debian's or Gramine's packages.
 const GRAMINE: [&str; 2] = ["gramine", "usr/lib/x86_64-linux-gnu/gramine"];
 
-/// Threads of the enclave. Each takes one of the enclave's thread slots, and SGX has no way to add one
-/// later; each slot costs about 350 KiB of measured memory. The node and the application server cap
-/// theirs at 48, which leaves slack for Gramine's own and for threads of the application.
+/// Threads of the enclave. Each takes one of the enclave's thread slots, and without EDMM there is no way
+/// to add one later; each slot costs about 350 KiB of measured memory. The node caps each of its pools
+/// and the application server's, at about 30 threads in all, which leaves slack for Gramine's own
+/// and for those that the application starts.
 pub const MAX_THREADS: u32 = 64;
 
 /// A measured file: its URI and the SHA-256 of its content, and its size in bytes.
@@ -65,7 +66,8 @@ fn is_measured(path: &str, gramine: Option<&str>) -> bool {
     if let Some(rest) = path.strip_prefix(SITE).and_then(|rest| rest.strip_prefix('/')) {
         return !rest.is_empty();
     }
-    if let Some(rest) = gramine.and_then(|prefix| path.strip_prefix(prefix)).and_then(|r| r.strip_prefix('/')) {
+    if let Some(rest) = gramine.and_then(|prefix| path.strip_prefix(prefix)).and_then(|r| r.strip_prefix('/'))
+    {
         return rest == "libsysdb.so" || rest.starts_with("runtime/glibc/");
     }
     let library = |dir: &str| path.strip_prefix(dir).is_some_and(is_library);

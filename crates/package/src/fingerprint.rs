@@ -18,7 +18,9 @@ pub struct Fingerprint(pub [u8; 32]);
 impl Fingerprint {
     /// Measures an enclave: what Gramine's signing tool would put into SIGSTRUCT.
     pub fn measure(manifest: &[u8], libpal: &[u8]) -> Result<Self> {
-        gramine::measure::mrenclave(manifest, libpal).map(Fingerprint).map_err(|e| Error::Measure(e.to_string()))
+        gramine::measure::mrenclave(manifest, libpal)
+            .map(Fingerprint)
+            .map_err(|e| Error::Measure(e.to_string()))
     }
 
     /// The 32 bytes of MRENCLAVE.

@@ -67,7 +67,10 @@ impl Image {
     pub fn read_file(&self, path: &str, limit: u64) -> Result<Option<Vec<u8>>> {
         let Some(file) = self.tree.resolve(path) else { return Ok(None) };
         if file.size > limit {
-            return Err(Error::Limit { what: format!("{path} in the image"), limit: format!("{limit} bytes") });
+            return Err(Error::Limit {
+                what: format!("{path} in the image"),
+                limit: format!("{limit} bytes"),
+            });
         }
         let mut stream = layer::stream(file.layer, &self.layers[file.layer])?;
         let mut content = Vec::new();

@@ -136,7 +136,7 @@ impl Package {
     /// The bytes of `libpal.so`, or of the file that stands in for it.
     pub fn libpal(&self) -> Result<Vec<u8>> {
         let path = enclave::libpal(self.image.tree());
-        self.image.read_file(&path, gramine::elf::MAX_SIZE as u64)?.ok_or_else(|| Error::Image {
+        self.image.read_file(&path, gramine::elf::MAX_SIZE)?.ok_or_else(|| Error::Image {
             part: path,
             expected: "Gramine's libpal.so, or the node's library in its place".into(),
             found: "neither".into(),
@@ -216,8 +216,8 @@ fn interpreter(image: &Image) -> Result<Option<InterpreterRecord>> {
         .map_err(|e| wrong(RECORD, "what the native builder writes", e.to_string()))?;
     image.tree().require_plain()?;
     let site = format!("{}/", enclave::SITE);
-    let elsewhere = (image.tree().nodes())
-        .find(|(path, node)| matches!(node, Node::File(_)) && !path.starts_with(&site));
+    let elsewhere =
+        (image.tree().nodes()).find(|(path, node)| matches!(node, Node::File(_)) && !path.starts_with(&site));
     if let Some((path, _)) = elsewhere {
         return Err(wrong(path, "files below opt/mse/python only", "a file".into()));
     }

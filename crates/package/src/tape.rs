@@ -464,10 +464,7 @@ pub(crate) mod tests {
         let bytes = writer.finish().unwrap();
         assert_eq!(
             read(&bytes).unwrap(),
-            [
-                ("a/b".into(), Kind::File, b"abc".to_vec()),
-                (long, Kind::File, vec![]),
-            ]
+            [("a/b".into(), Kind::File, b"abc".to_vec()), (long, Kind::File, vec![]),]
         );
         // The common reader of such archives sees the same.
         let names: Vec<_> = (tar::Archive::new(&bytes[..]).entries().unwrap())

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use package::build::{Builder, Options, build_for};
 use package::code_archive;
 use package::config::CodeForm;
-use package::native::Lock;
+use package::native::{Lock, Pip};
 use package::python::Interpreter;
 use package::{Built, Error, NodeFiles, Package, Project};
 use secrets::code::CodeKey;
@@ -71,7 +71,8 @@ impl World {
         world.write("p/mse_src/private.csv", "1");
         world.write("p/tests/test_app.py", "def test(): pass\n");
         let wheels = world.path("wheels");
-        let requirements = format!("--no-index\n--find-links {}\ngreeter<2  # the old one\n", wheels.display());
+        let requirements =
+            format!("--no-index\n--find-links {}\ngreeter<2  # the old one\n", wheels.display());
         world.write("p/requirements.txt", &requirements);
         world
     }
@@ -292,18 +293,23 @@ fn projects_that_cannot_work_are_refused() {
 
 #[test]
 fn an_interpreter_without_pip_gets_one() {
-    let world = World::new();
-    let bare = world.path("bare");
-    let made = Command::new(world.interpreter.path())
+    let dir = tempfile::tempdir().unwrap();
+    let (bare, cache) = (dir.path().join("bare"), dir.path().join("cache"));
+    let made = Command::new(Interpreter::discover().unwrap().path())
         .args(["-I", "-m", "venv", "--without-pip"])
         .arg(&bare)
         .status()
         .unwrap();
     assert!(made.success());
-    let interpreter = Interpreter::at(&bare.join("bin/python3")).unwrap();
-    let bare_world = World { interpreter, ..World::new() };
-    let (one, _) = bare_world.built(false, "one", "cache");
-    assert_eq!(files(&bare_world.path("cache/pip")).iter().filter(|f| f.ends_with("pyvenv.cfg")).count(), 1);
-    let package = Package::open(&one.package).unwrap();
-    bare_world.interpreter.compatible_with(package.interpreter().unwrap()).unwrap();
+    let bare = Interpreter::at(&bare.join("bin/python3")).unwrap();
+    let pip = Pip::of(&bare, &cache).unwrap();
+    assert!(pip.python().starts_with(&cache), "{}", pip.python().display());
+    let version = Command::new(pip.python()).args(["-m", "pip", "--version"]).output().unwrap();
+    assert!(version.status.success());
+
+    // The second time it is there, and is not made anew.
+    let witness = pip.python().with_file_name("witness");
+    fs::write(&witness, "").unwrap();
+    assert_eq!(Pip::of(&bare, &cache).unwrap().python(), pip.python());
+    assert!(witness.exists());
 }

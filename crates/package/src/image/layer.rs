@@ -120,7 +120,8 @@ pub(super) fn read(index: usize, blob: &Blob) -> Result<Layer> {
         }
     }
     let over = Rc::new(Cell::new(false));
-    let limit = EXPANSION_FREE.saturating_add(blob.region.len().saturating_mul(EXPANSION_RATIO)).min(EXPANSION_LIMIT);
+    let limit =
+        EXPANSION_FREE.saturating_add(blob.region.len().saturating_mul(EXPANSION_RATIO)).min(EXPANSION_LIMIT);
     let bounded = Bounded { inner: stream(index, blob)?, left: limit, over: over.clone() };
     let hashing = BufReader::with_capacity(BUFFER, Hashing::new(bounded));
     let mut tape = TapeReader::new(name(index), hashing);
@@ -146,7 +147,10 @@ fn list(index: usize, tape: &mut TapeReader<impl Source>) -> Result<Layer> {
     while let Some(entry) = tape.next_entry()? {
         count += 1;
         if count > ENTRIES_LIMIT {
-            return Err(Error::Limit { what: format!("entries of {}", name(index)), limit: ENTRIES_LIMIT.to_string() });
+            return Err(Error::Limit {
+                what: format!("entries of {}", name(index)),
+                limit: ENTRIES_LIMIT.to_string(),
+            });
         }
         let (parent, base) = entry.path.rsplit_once('/').unwrap_or(("", &entry.path));
         if base == ".wh..wh..opq" {
@@ -183,8 +187,9 @@ fn change(index: usize, entry: &Entry, tape: &mut impl Read, buffer: &mut [u8]) 
             Change::Put(Node::Symlink(target))
         }
         Kind::HardLink => {
-            let target = clean_path(&entry.link)
-                .map_err(|(expected, found)| refuse(index, entry, expected, &format!("a hard link to {found}")))?;
+            let target = clean_path(&entry.link).map_err(|(expected, found)| {
+                refuse(index, entry, expected, &format!("a hard link to {found}"))
+            })?;
             Change::Link(target)
         }
         Kind::Other(_) => Change::Put(Node::Special),

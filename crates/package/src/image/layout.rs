@@ -74,7 +74,10 @@ fn members(archive: &Region) -> Result<Members> {
             other => return refuse("files and directories", other.describe()),
         }
         if members.len() + links.len() > MEMBERS_LIMIT {
-            return Err(Error::Limit { what: "members of image.tar".into(), limit: MEMBERS_LIMIT.to_string() });
+            return Err(Error::Limit {
+                what: "members of image.tar".into(),
+                limit: MEMBERS_LIMIT.to_string(),
+            });
         }
     }
     for (path, link) in links {
@@ -219,7 +222,9 @@ fn from_docker(members: &Members) -> Result<(Config, Layers)> {
         return Err(wrong("manifest.json", "one image", images.len()));
     };
     let find = |name: &str| {
-        members.get(name).ok_or_else(|| wrong(&printable(name.as_bytes()), "the member in the archive", "none"))
+        members
+            .get(name)
+            .ok_or_else(|| wrong(&printable(name.as_bytes()), "the member in the archive", "none"))
     };
     let bytes = small(&image.config, find(&image.config)?)?;
     // The name is the digest: `<hex>.json`, or `blobs/sha256/<hex>`.
@@ -248,7 +253,9 @@ fn sha256(text: &str) -> Result<[u8; 32]> {
     let digits = text.strip_prefix("sha256:").filter(|d| !d.bytes().any(|b| b.is_ascii_uppercase()));
     match digits.map(|digits| hex::decode_to_slice(digits, &mut digest)) {
         Some(Ok(())) => Ok(digest),
-        _ => Err(wrong("a digest", "sha256: and 64 lower-case hexadecimal digits", printable(text.as_bytes()))),
+        _ => {
+            Err(wrong("a digest", "sha256: and 64 lower-case hexadecimal digits", printable(text.as_bytes())))
+        }
     }
 }
 

@@ -11,8 +11,8 @@ use std::process::{Command, Stdio};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use super::requirements::{Lock, Pin, Requirements};
 use super::SERVER;
+use super::requirements::{Lock, Pin, Requirements};
 use crate::python::{Interpreter, version};
 use crate::{Error, Result};
 
@@ -81,7 +81,9 @@ impl Pip {
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.python);
         command.args(["-c", RUN]).args(arguments).stdin(Stdio::null());
-        for variable in ["PIP_TARGET", "PIP_USER", "PIP_PREFIX", "PIP_ROOT", "PIP_REPORT", "PIP_DRY_RUN", "PYTHONHOME"] {
+        for variable in
+            ["PIP_TARGET", "PIP_USER", "PIP_PREFIX", "PIP_ROOT", "PIP_REPORT", "PIP_DRY_RUN", "PYTHONHOME"]
+        {
             command.env_remove(variable);
         }
         command.env("PIP_DISABLE_PIP_VERSION_CHECK", "1").env("PIP_NO_INPUT", "1").env("PIP_NO_COLOR", "1");
@@ -90,8 +92,10 @@ impl Pip {
 
     /// Resolves requirements and the application server into exact versions and hashes.
     pub(super) fn resolve(&self, requirements: &Requirements) -> Result<Vec<Pin>> {
-        let report = tempfile::NamedTempFile::new().map_err(Error::io("create", Path::new("a temporary file")))?;
-        let mut command = self.command(&["install", "--dry-run", "--ignore-installed", "--prefer-binary", "--quiet"]);
+        let report =
+            tempfile::NamedTempFile::new().map_err(Error::io("create", Path::new("a temporary file")))?;
+        let mut command =
+            self.command(&["install", "--dry-run", "--ignore-installed", "--prefer-binary", "--quiet"]);
         command.arg("--report").arg(report.path()).arg(SERVER);
         if let Some(path) = requirements.path() {
             command.arg("-r").arg(path);
@@ -108,7 +112,8 @@ impl Pip {
             let _ = writeln!(text, "{option}");
         }
         text.push_str(&lock.to_text());
-        let file = tempfile::NamedTempFile::new().map_err(Error::io("create", Path::new("a temporary file")))?;
+        let file =
+            tempfile::NamedTempFile::new().map_err(Error::io("create", Path::new("a temporary file")))?;
         fs::write(file.path(), text).map_err(Error::io("write", file.path()))?;
         let mut command = self.command(&[
             "install",

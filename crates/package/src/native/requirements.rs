@@ -18,7 +18,8 @@ use crate::{Error, Result};
 const LIMIT: u64 = 4 * 1024 * 1024;
 const DEPTH_LIMIT: usize = 8;
 
-const HEADER: &str = "# Everything in the image, exactly. Made by `mse home package`; keep it with the project.";
+const HEADER: &str =
+    "# Everything in the image, exactly. Made by `mse home package`; keep it with the project.";
 const INPUTS: &str = "# inputs: ";
 const TARGET: &str = "# for: ";
 
@@ -128,10 +129,15 @@ impl Pin {
         }
         let name_is = !normal.is_empty() && normal.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
         let version_is = !version.is_empty()
-            && version.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'+' | b'!' | b'-' | b'_'));
+            && version
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'+' | b'!' | b'-' | b'_'));
         let sha256_is = sha256.len() == 64 && sha256.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        (name_is && version_is && sha256_is)
-            .then(|| Pin { name: normal, version: version.into(), sha256: sha256.into() })
+        (name_is && version_is && sha256_is).then(|| Pin {
+            name: normal,
+            version: version.into(),
+            sha256: sha256.into(),
+        })
     }
 
     fn parse(line: &str) -> Option<Self> {

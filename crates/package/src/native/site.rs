@@ -111,9 +111,10 @@ fn unused_tests(files: &BTreeMap<String, PathBuf>) -> Result<Vec<String>> {
     for (package, prefixes) in candidates {
         let package = format!("{package}/");
         let mut imported = false;
-        let sources = (files.range(package.clone()..))
-            .take_while(|(name, _)| name.starts_with(&package))
-            .filter(|(name, _)| name.ends_with(".py") && !prefixes.iter().any(|p| name.starts_with(p.as_str())));
+        let sources =
+            (files.range(package.clone()..)).take_while(|(name, _)| name.starts_with(&package)).filter(
+                |(name, _)| name.ends_with(".py") && !prefixes.iter().any(|p| name.starts_with(p.as_str())),
+            );
         for (_, path) in sources {
             let source = fs::read(path).map_err(Error::io("read", path))?;
             imported |= imports_tests(&String::from_utf8_lossy(&source));
