@@ -299,3 +299,47 @@ impl<'a> Query<'a> {
         Ok(value)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::sync::LazyLock;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    static INSTALLATION: LazyLock<(tempfile::TempDir, Installation)> = LazyLock::new(|| {
+        let home = tempfile::tempdir().unwrap();
+        let now = "2026-03-01T12:00:00Z".parse().unwrap();
+        let installation = Installation::open_or_create(&home.path().join("simulator"), now).unwrap();
+        (home, installation)
+    });
+
+    #[test]
+    fn documents_are_dated_when_they_are_asked_for() {
+        let ask = |now: &str| {
+            let request = Request::get(format!("{API_PATH}qe/identity")).body(()).unwrap();
+            let answer = answer(&INSTALLATION.1, &request, now.parse().unwrap());
+            format!("{:?}", answer.body())
+        };
+        assert!(ask("2026-05-01T12:30:00Z").contains("2026-05-01T11:30:00Z"));
+        assert!(ask("2026-06-01T12:30:00Z").contains("2026-06-01T11:30:00Z"));
+    }
+
+    proptest! {
+        /// Whatever is asked, the answer is a document or the fault of who asked.
+        #[test]
+        fn no_question_is_a_failure_of_the_server(
+            path in "tcb|qe/identity|pckcrl|rootcacrl|[a-z/.%]{0,12}",
+            query in "((fmspc|ca|encoding|update|[a-z]{1,3})(=(platform|der|standard|[0-9a-f]{12}|.{0,4}))?&?){0,3}",
+        ) {
+            if let Ok(request) = Request::get(format!("{API_PATH}{path}?{query}")).body(()) {
+                let now = "2026-03-01T12:00:00Z".parse().unwrap();
+                let status = answer(&INSTALLATION.1, &request, now).status();
+                prop_assert!(matches!(status.as_u16(), 200 | 400 | 404), "{status}");
+            }
+        }
+    }
+}

@@ -106,3 +106,76 @@ impl Platform for Enclave {
         self.report.mr_enclave
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use gramine::SignerKey;
+    use tempfile::TempDir;
+
+    use super::*;
+
+    const LIBPAL: &[u8] = include_bytes!("../../../gramine/tests/vectors/01-defaults-256m-t4/libpal.so");
+    const SIGNER: &str = include_str!("../../../gramine/tests/vectors/01-defaults-256m-t4/key.pem");
+
+    struct Loaded {
+        _home: TempDir,
+        installation: Installation,
+        enclave: Measurement,
+        signed: SigStruct,
+    }
+
+    impl Loaded {
+        fn new(manifest: &str) -> Self {
+            let home = tempfile::tempdir().unwrap();
+            let now = "2026-03-01T12:00:00Z".parse().unwrap();
+            let key = SignerKey::from_pem(SIGNER).unwrap();
+            let date = "2026-03-01".parse().unwrap();
+            Self {
+                installation: Installation::open_or_create(&home.path().join("simulator"), now).unwrap(),
+                enclave: measure(manifest.as_bytes(), LIBPAL).unwrap(),
+                signed: SigStruct::sign(manifest.as_bytes(), LIBPAL, &key, date).unwrap(),
+                _home: home,
+            }
+        }
+
+        /// The field for which EINIT refuses, after this change to what was signed.
+        fn refused(&self, change: impl FnOnce(&mut SigStruct)) -> Option<&'static str> {
+            let mut signed = self.signed.clone();
+            change(&mut signed);
+            match initialise(&self.enclave, &signed, &self.installation) {
+                Err(Error::NotSignedForThis { field, .. }) => Some(field),
+                Err(other) => panic!("{other}"),
+                Ok(report) => {
+                    assert_eq!(report.mr_enclave, self.enclave.mrenclave);
+                    None
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_signed_field_must_be_the_enclaves() {
+        let loaded = Loaded::new("[sgx]\n");
+        assert_eq!(loaded.refused(|_| {}), None);
+        assert_eq!(loaded.refused(|s| s.mrenclave[0] ^= 1), Some("ENCLAVEHASH"));
+        assert_eq!(loaded.refused(|s| s.attributes.flags |= 2), Some("ATTRIBUTES.FLAGS"));
+        assert_eq!(loaded.refused(|s| s.attributes.flags |= 0x10), Some("ATTRIBUTES.FLAGS"));
+        assert_eq!(loaded.refused(|s| s.attributes.xfrm |= 0x18), Some("ATTRIBUTES.XFRM"));
+        assert_eq!(loaded.refused(|s| s.misc_select = 1), Some("MISCSELECT"));
+        assert_eq!(loaded.refused(|s| s.cet_attributes = [1, 1]), Some("CET_ATTRIBUTES"));
+    }
+
+    #[test]
+    fn bits_that_the_masks_leave_open_do_not_count() {
+        let loaded = Loaded::new("[sgx]\n");
+        assert_eq!(loaded.refused(|s| s.attributes.xfrm |= 0x4), None);
+        assert_eq!(loaded.refused(|s| s.cet_attributes = [1, 0]), None);
+        let without_mask = |s: &mut SigStruct| {
+            s.misc_select = 1;
+            s.misc_mask = 0;
+        };
+        assert_eq!(loaded.refused(without_mask), None);
+    }
+}

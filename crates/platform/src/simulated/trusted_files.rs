@@ -82,3 +82,32 @@ fn sha256(path: &Path, buffer: &mut [u8]) -> io::Result<[u8; 32]> {
     digest.copy_from_slice(context.finish().as_ref());
     Ok(digest)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Component, Path};
+
+    use proptest::prelude::*;
+
+    use super::relative;
+
+    #[test]
+    fn the_path_behind_the_root() {
+        assert_eq!(relative("file:/opt/a b/c").as_deref(), Some(Path::new("opt/a b/c")));
+        assert_eq!(relative("file://opt/./c/").as_deref(), Some(Path::new("opt/c")));
+        for uri in
+            ["", "/opt", "FILE:/opt", "file:", "file:/", "file:opt", "file:/..", "file:/a/../b", "https:/a"]
+        {
+            assert_eq!(relative(uri), None, "{uri}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_uri_leads_out(uri in "file:[./a]{0,12}|.{0,20}") {
+            if let Some(path) = relative(&uri) {
+                prop_assert!(path.components().all(|part| matches!(part, Component::Normal(_))), "{path:?}");
+            }
+        }
+    }
+}
