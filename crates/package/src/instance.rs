@@ -139,7 +139,8 @@ mod tests {
 
     #[test]
     fn each_field_is_validated() {
-        let cases: [(&str, fn(&mut Instance)); 7] = [
+        type Break = fn(&mut Instance);
+        let cases: [(&str, Break); 7] = [
             ("app_id", |i| i.app_id = Uuid::nil()),
             ("host", |i| i.host = "my app".into()),
             ("host", |i| i.host = "-a.fr".into()),

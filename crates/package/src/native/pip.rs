@@ -23,6 +23,10 @@ const OLDEST: (u32, u32) = (22, 2);
 const RUN: &str = "import sys; sys.path = [p for p in sys.path if p]; import runpy; \
                    runpy.run_module('pip', run_name='__main__', alter_sys=True)";
 
+/// Asks for pip's version; its own `--version` would load all of it.
+const ASK: &str = "import sys; sys.path = [p for p in sys.path if p]; import importlib.metadata; \
+                   print(importlib.metadata.version('pip'))";
+
 /// Lines of pip's output that an error repeats.
 const LINES: usize = 30;
 
@@ -66,10 +70,10 @@ impl Pip {
     }
 
     fn serves(&self) -> bool {
-        // "pip 23.2.1 from ..."
-        let Ok(output) = self.command(&["--version"]).output() else { return false };
-        let text = String::from_utf8_lossy(&output.stdout);
-        let found = text.split_whitespace().nth(1).and_then(version);
+        let Ok(output) = Command::new(&self.python).args(["-c", ASK]).stdin(Stdio::null()).output() else {
+            return false;
+        };
+        let found = version(String::from_utf8_lossy(&output.stdout).trim());
         output.status.success() && found.is_some_and(|found| found >= OLDEST)
     }
 
