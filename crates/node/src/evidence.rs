@@ -77,6 +77,11 @@ impl Drop for Place<'_> {
 }
 
 impl Node {
+    /// How many requests for evidence are being answered or wait.
+    pub fn waiting_quotes(&self) -> usize {
+        self.quotes.taken.load(Ordering::Acquire)
+    }
+
     /// Answers a request for [`PATH`]: its method and its query (without `?`). Blocks while a quote is made.
     pub fn answer_evidence(&self, method: &str, query: &str) -> Answer {
         match self.evidence(method, query) {

@@ -8,8 +8,8 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use package::config::NodeConfig;
+use package::enclave::NODE_LIBRARY;
 use package::instance::{self, Instance};
 use platform::Platform;
 use platform::simulated::{Enclave, Installation};
@@ -17,11 +17,6 @@ use platform::simulated::{Enclave, Installation};
 use crate::node::{Node, Setup};
 use crate::places::{Places, read_limited};
 use crate::{Error, Result, journal, listener};
-
-/// Gramine's attestation files.
-const ATTESTATION: &str = "/dev/attestation";
-/// Where the file lies that stands in for `libpal.so` in an image without Gramine.
-const STAND_IN: &str = "opt/mse/python/mse_node/_node.abi3.so";
 
 /// A node that listens, and does not serve yet.
 pub struct Started {
@@ -63,11 +58,11 @@ fn read_instance(places: &Places) -> Result<Instance> {
 /// one, whatever the host writes there: its quotes chain to the simulator's own root.
 fn open_platform(instance: &Instance, places: &Places) -> Result<Arc<dyn Platform>> {
     let Some(simulation) = &instance.simulation else {
-        return Ok(Arc::new(platform::sgx::Gramine::open(Path::new(ATTESTATION))?));
+        return Ok(Arc::new(platform::sgx::Gramine::open(Path::new(platform::sgx::DEVICE))?));
     };
     let read = |path: &Path| std::fs::read(path).map_err(Error::io("read", path));
-    let installation = Installation::open_or_create(&simulation.installation, Timestamp::now())?;
-    let libpal = places.image.join(STAND_IN);
+    let installation = Installation::open(&simulation.installation)?;
+    let libpal = places.image.join(NODE_LIBRARY);
     let enclave = Enclave::load(
         &installation,
         &read(&places.manifest)?,

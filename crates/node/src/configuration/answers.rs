@@ -81,7 +81,7 @@ fn respond(shared: &Shared, ticket: &Ticket, answer: Answer) -> Response<Full<By
     let waiting = *shared.phase.borrow() == Phase::Waiting;
     headers.insert(STATUS_HEADER, if waiting { WAITING } else { STARTING });
     // A body that was refused may not have been read to its end, so the connection cannot go on either.
-    if !waiting || ticket.has_configured() || answer.status == 413 || answer.status == 408 {
+    if !waiting || ticket.has_configured() || matches!(answer.status, 408 | 413 | 503) {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response

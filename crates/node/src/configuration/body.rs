@@ -35,9 +35,11 @@ async fn read(shared: &Shared, mut body: Incoming) -> Result<Received, Refusal> 
     let limit = shared.limits.body_bytes;
     let mut bytes = Zeroizing::new(Vec::new());
     let mut room: Option<OwnedSemaphorePermit> = None;
-    if body.size_hint().lower() > limit as u64 {
+    let announced = body.size_hint();
+    if announced.lower() > limit as u64 {
         return Err(discard(body, limit).await);
     }
+    let longest = announced.upper().map_or(limit, |upper| usize::try_from(upper).map_or(limit, |upper| upper.min(limit)));
     while let Some(frame) = body.frame().await {
         // A body that breaks off is a client that is gone: it reads no answer.
         let frame = frame.map_err(|_| Refusal::Malformed { line: 0, column: 0 })?;
@@ -46,7 +48,7 @@ async fn read(shared: &Shared, mut body: Incoming) -> Result<Received, Refusal> 
             return Err(discard(body, limit).await);
         }
         if bytes.len() + data.len() > bytes.capacity() {
-            let capacity = (2 * (bytes.len() + data.len())).max(4096).min(limit);
+            let capacity = (2 * (bytes.len() + data.len())).max(4096).min(longest);
             reserve(shared, &mut room, capacity)?;
             let mut larger = Zeroizing::new(Vec::with_capacity(capacity));
             larger.extend_from_slice(&bytes);

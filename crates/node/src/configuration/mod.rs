@@ -189,6 +189,9 @@ async fn serve(shared: Arc<Shared>, listener: TcpListener, socket: mpsc::Sender<
             },
         }
     }
+    if *phase.borrow() == Phase::Stopped {
+        return;
+    }
     // The owner's answer comes first; a client that does not fetch it cannot keep the application from starting.
     let _ = tokio::time::timeout(shared.limits.finish, reached(&mut phase, Phase::Answered)).await;
     if let Ok(listener) = listener.into_std() {
