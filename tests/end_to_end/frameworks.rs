@@ -50,8 +50,14 @@ fn a_fastapi_application_runs_and_is_called_through_the_door() {
     .unwrap();
     person.run("home package --project api --output packages/", 0);
     let package = "--package packages/package_api_*.tar";
-    person.run(&format!("home spawn --host b.localhost --port {port} --size 1024 {package} --output out/ api"), 0);
-    person.run(&format!("home verify {package} --evidence out/evidence.json --output verified/ --allow-simulated"), 0);
+    person.run(
+        &format!("home spawn --host b.localhost --port {port} --size 1024 {package} --output out/ api"),
+        0,
+    );
+    person.run(
+        &format!("home verify {package} --evidence out/evidence.json --output verified/ --allow-simulated"),
+        0,
+    );
     person.run("home run api", 0);
     person.run("home test --test out/tests --config out/mse.toml api", 0);
     // Tests that fail have an exit code of their own.

@@ -38,8 +38,14 @@ fn a_refused_configuration_changes_nothing() {
     person.run("home scaffold example", 0);
     person.run("home package --project example --encrypt --output packages/", 0);
     let package = "--package packages/package_example_*.tar";
-    person.run(&format!("home spawn --host a.localhost --port {port} --size 1024 {package} --output out/ one"), 0);
-    person.run(&format!("home verify {package} --evidence out/evidence.json --output verified/ --allow-simulated"), 0);
+    person.run(
+        &format!("home spawn --host a.localhost --port {port} --size 1024 {package} --output out/ one"),
+        0,
+    );
+    person.run(
+        &format!("home verify {package} --evidence out/evidence.json --output verified/ --allow-simulated"),
+        0,
+    );
 
     // No code key; a wrong one; sealed bytes that are not for this enclave.
     person.run("home run one", 1);
@@ -56,7 +62,10 @@ fn a_refused_configuration_changes_nothing() {
 
     // Without a record there is no sealing; with one, the file opens the node.
     person.run("home seal --code-key packages/package_example_*.key --cert out/missing.pem --output out/", 1);
-    person.run("home seal --code-key packages/package_example_*.key --cert verified/ratls.pem --output out/", 0);
+    person.run(
+        "home seal --code-key packages/package_example_*.key --cert verified/ratls.pem --output out/",
+        0,
+    );
     let sealed = fs::read_dir(person.path("out"))
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())

@@ -13,7 +13,9 @@ fn the_tutorial_works_between_two_people() {
     provider.run("home package --project example --encrypt --output code_provider/", 0);
     let package = "--package code_provider/package_example_*.tar";
     operator.run(
-        &format!("home spawn --host myapp.fr --port {port} --size 1024 {package} --output sgx_operator/ app_name"),
+        &format!(
+            "home spawn --host myapp.fr --port {port} --size 1024 {package} --output sgx_operator/ app_name"
+        ),
         0,
     );
     operator.run("simulator root --output root.pem", 0);
@@ -34,7 +36,8 @@ fn the_tutorial_works_between_two_people() {
     provider.run(&format!("home verify {package} {evidence} --simulated-root root.pem --nonce {nonce}"), 0);
 
     // The operator's own record does not let anybody seal, and sealing wants the provider's.
-    let seal = "home seal --secrets example/secrets_to_seal.json --code-key code_provider/package_example_*.key";
+    let seal =
+        "home seal --secrets example/secrets_to_seal.json --code-key code_provider/package_example_*.key";
     operator.run(&format!("{seal} --cert verified/ratls.pem --output stolen/"), 3);
     assert!(!operator.path("stolen").exists());
     provider.run(&format!("{seal} --cert verified/ratls.pem --output code_provider/"), 0);
@@ -53,11 +56,14 @@ fn a_changed_package_is_refused_by_its_fingerprint() {
     operator.run("home package --project example --output changed/", 0);
     let port = free_port();
     operator.run(
-        &format!("home spawn --port {port} --size 1024 --package changed/package_example_*.tar --output out/ thief"),
+        &format!(
+            "home spawn --port {port} --size 1024 --package changed/package_example_*.tar --output out/ thief"
+        ),
         0,
     );
     operator.run("simulator root --output root.pem", 0);
-    let verify = "home verify --package honest/package_example_*.tar --evidence out/evidence.json --output verified/";
+    let verify =
+        "home verify --package honest/package_example_*.tar --evidence out/evidence.json --output verified/";
     let report = provider.run(&format!("{verify} --simulated-root root.pem --format json"), 3);
     let report: serde_json::Value = serde_json::from_str(&report).unwrap();
     assert_eq!(report["verdict"], "refused");
@@ -68,6 +74,6 @@ fn a_changed_package_is_refused_by_its_fingerprint() {
         .filter(|check| check["result"] == "fail")
         .map(|check| check["id"].as_str().unwrap())
         .collect();
-    assert_eq!(failed, ["policy.mrenclave"]);
+    assert_eq!(failed, ["quote.mrenclave"]);
     assert!(!provider.path("verified").exists());
 }

@@ -93,10 +93,11 @@ pub fn print(judgement: &Judgement, format: Format) -> anyhow::Result<()> {
     if format == Format::Json {
         return output::json(judgement);
     }
+    let mut skipped = Vec::new();
     for check in judgement.checks() {
         match check.result {
-            Outcome::Pass => out!("{}    {}: {}", Styled(GOOD, "ok"), check.id, check.found)?,
-            Outcome::Skipped => out!("skip  {}: {}", check.id, check.found)?,
+            Outcome::Pass => out!("{}    {}: {}", Styled(GOOD, "ok"), check.id, check.id.question())?,
+            Outcome::Skipped => skipped.push(check.id.as_str()),
             Outcome::Fail => {
                 out!("{}  {}: {}", Styled(BAD, "FAIL"), check.id, check.id.question())?;
                 out!("        expected: {}", check.expected)?;
@@ -106,6 +107,9 @@ pub fn print(judgement: &Judgement, format: Format) -> anyhow::Result<()> {
                 }
             }
         }
+    }
+    if !skipped.is_empty() {
+        out!("skip  not asked for, or not to be judged: {}", skipped.join(", "))?;
     }
     if let Some(tcb) = judgement.tcb() {
         out!("TCB status: {} (level of {})", tcb.status, tcb.date)?;
@@ -146,7 +150,8 @@ pub fn refusal(judgement: &Judgement) -> Failure {
         "refused by {}: expected {}, found {}",
         check.id, check.expected, check.found
     ));
-    if judgement.platform() == Some(Platform::Simulated) {
+    let about_the_root = check.id.as_str().ends_with(".root");
+    if about_the_root && judgement.platform() == Some(Platform::Simulated) {
         return failure.hint(
             "this enclave is simulated; only --allow-simulated, or --simulated-root with the root of its installation, accepts one",
         );

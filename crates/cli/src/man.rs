@@ -18,7 +18,8 @@ pub struct Args {
 
 /// Writes every page.
 pub fn run(args: &Args) -> anyhow::Result<Exit> {
-    std::fs::create_dir_all(&args.output).with_context(|| format!("cannot make {}", args.output.display()))?;
+    std::fs::create_dir_all(&args.output)
+        .with_context(|| format!("cannot make {}", args.output.display()))?;
     clap_mangen::generate_to(crate::Cli::command(), &args.output)?;
     say!("Wrote the pages; read the first with: man -l {}", args.output.join("mse.1").display());
     Ok(Exit::Done)

@@ -9,6 +9,7 @@ use attestation::{Evidence, Expected};
 use client::collate::Sources;
 use client::records::{Origin, Record};
 use package::Package;
+use package::fingerprint::SIZES;
 
 use crate::collateral;
 use crate::exit::{Exit, Failure};
@@ -60,7 +61,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     }
     let records = nodes::records()?;
     let expected = Expected {
-        mrenclave_by_size: fingerprints(&package)?,
+        mrenclave_by_size: fingerprint(&package, evidence.arguments.size_mb)?,
         nonce: args.nonce.clone(),
         nonce_issued_at: args
             .nonce
@@ -96,10 +97,17 @@ fn read(path: &Path) -> anyhow::Result<Evidence> {
         .map_err(|error| Failure::refused(format!("{}: {error}", path.display())).into())
 }
 
-/// The fingerprints of the package, by enclave size in MB: all that evidence may choose among.
-fn fingerprints(package: &Package) -> anyhow::Result<BTreeMap<u64, [u8; 32]>> {
-    let fingerprints = package.fingerprints()?;
-    Ok(fingerprints.into_iter().map(|(size, fingerprint)| (size, *fingerprint.as_bytes())).collect())
+/// The package's fingerprint at the size that the evidence names, which must be one that enclaves are made in. The
+/// evidence selects; the value is the package's own.
+fn fingerprint(package: &Package, size_mb: u64) -> anyhow::Result<BTreeMap<u64, [u8; 32]>> {
+    if !SIZES.contains(&size_mb) {
+        let sizes = SIZES.map(|size| size.to_string()).join(", ");
+        return Err(Failure::refused(format!(
+            "refused by policy.enclave_size: expected one of {sizes} MB, found {size_mb} MB"
+        ))
+        .into());
+    }
+    Ok(BTreeMap::from([(size_mb, *package.fingerprint(size_mb)?.as_bytes())]))
 }
 
 /// What the operator chose: it cannot change what code runs, and the owner should see it.

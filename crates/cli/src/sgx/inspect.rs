@@ -30,9 +30,9 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     }
     match validity {
         Ok(()) => Ok(Exit::Done),
-        Err(error) => {
-            Err(Failure::refused(error).hint("the file was altered, or its signer is broken: sign again").into())
-        }
+        Err(error) => Err(Failure::refused(error)
+            .hint("the file was altered, or its signer is broken: sign again")
+            .into()),
     }
 }
 

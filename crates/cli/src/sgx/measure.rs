@@ -68,7 +68,12 @@ fn print(measurement: &Measurement, verbose: bool) -> anyhow::Result<()> {
     for area in measurement.layout.memory_map() {
         let (start, end) = (area.addresses.start, area.addresses.end);
         let remark = if area.measured { "" } else { " (not measured)" };
-        out!("{start:>#16x}  {end:>#16x}  {:<4}  {:<4}  {}{remark}", area.page_type, area.permissions, area.name)?;
+        out!(
+            "{start:>#16x}  {end:>#16x}  {:<4}  {:<4}  {}{remark}",
+            area.page_type,
+            area.permissions,
+            area.name
+        )?;
     }
     let pages = measurement.layout.page_counts();
     out!("pages: {} added, {} of them measured", pages.added, pages.measured)?;
