@@ -110,7 +110,13 @@ impl Channel {
                 expected: self.accepted.to_hex(),
                 found: hex::encode(peer.spki_sha256),
             }),
-            (Err(error), _) => Err(handshake(error.to_string())),
+            // TLS itself objects, or the connection broke off before it could.
+            (Err(error), _) if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => {
+                Err(handshake(error.to_string()))
+            }
+            (Err(error), _) => {
+                Err(Error::Conversation { target: self.target.to_string(), reason: error.to_string() })
+            }
         }
     }
 
@@ -221,7 +227,7 @@ mod tests {
 
     use super::*;
     use crate::exchange::block_on;
-    use crate::testing::{Identity, Server, nowhere, ok};
+    use crate::testing::{Identity, Server, nowhere, ok, target_at};
 
     async fn hello(_: http::Request<hyper::body::Incoming>) -> http::Response<crate::testing::ServerBody> {
         ok("hello")
@@ -276,6 +282,28 @@ mod tests {
         let record = record.serving(&pem).unwrap();
         assert_eq!(record.served_spki(), Some(owner.spki_sha256()));
         connect(&record, &server.target()).unwrap();
+    }
+
+    /// Says something, reads nothing more, and hangs up.
+    fn talker(words: &'static [u8]) -> Target {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let target = target_at(listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut hello = [0; 100];
+            std::io::Read::read_exact(&mut stream, &mut hello).unwrap();
+            std::io::Write::write_all(&mut stream, words).unwrap();
+        });
+        target
+    }
+
+    #[test]
+    fn a_connection_that_breaks_off_is_told_from_a_peer_that_speaks_something_else() {
+        let record = Identity::generate().record();
+        let error = connect(&record, &talker(b"")).unwrap_err();
+        assert!(matches!(error, Error::Conversation { .. }) && error.is_passing(), "{error}");
+        let error = connect(&record, &talker(b"HTTP/1.1 400 Bad Request\r\n\r\n")).unwrap_err();
+        assert!(matches!(error, Error::Handshake { .. }) && !error.is_passing(), "{error}");
     }
 
     #[test]

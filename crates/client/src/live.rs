@@ -4,18 +4,21 @@
 //! before three things hold together: the evidence is verified (by `attestation`), its claims name this nonce, and
 //! the key it binds is the key the peer of this connection proved to hold. [`Live::channel`] checks the last two.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use attestation::collateral::Collateral;
 use attestation::evidence::{Arguments, Evidence};
 use attestation::judgement::Verified;
 use attestation::ratls::{Claims, LiveEvidence, MAX_LIVE_EVIDENCE_BYTES, NONCE_BYTES, TlsMode};
-use http::Method;
+use http::{Method, StatusCode};
 
 use crate::channel::{Channel, Peer};
 use crate::error::Error;
 use crate::exchange::{Question, ask};
 use crate::target::Target;
+
+/// Between two questions to a node that is busy.
+const PAUSE: Duration = Duration::from_millis(250);
 
 /// What a node answered; nothing of it is verified.
 #[derive(Clone, Debug)]
@@ -53,7 +56,7 @@ pub fn request(target: &Target, nonce: &[u8], limit: Duration) -> Result<Live, E
         )));
     }
     let path = format!("/.well-known/mse/evidence?nonce={}", hex::encode(nonce));
-    let question = Question {
+    let question = |limit| Question {
         method: Method::GET,
         path: &path,
         body: None,
@@ -61,15 +64,21 @@ pub fn request(target: &Target, nonce: &[u8], limit: Duration) -> Result<Live, E
         limit,
         longest: MAX_LIVE_EVIDENCE_BYTES,
     };
-    let answer = ask(&Channel::to_anyone(target), question)?;
     let unexpected = |found: String| Error::UnexpectedAnswer {
         target: target.to_string(),
         expected: "evidence of version 1 in JSON",
         found,
     };
-    if !answer.status.is_success() {
-        return Err(unexpected(format!("HTTP {}", answer.status.as_u16())));
-    }
+    let started = Instant::now();
+    let answer = loop {
+        let answer = ask(&Channel::to_anyone(target), question(limit.saturating_sub(started.elapsed())))?;
+        match answer.status {
+            status if status.is_success() => break answer,
+            // The node makes quotes for others, and says to come again.
+            StatusCode::TOO_MANY_REQUESTS if started.elapsed() + PAUSE < limit => std::thread::sleep(PAUSE),
+            status => return Err(unexpected(format!("HTTP {}", status.as_u16()))),
+        }
+    };
     let evidence = LiveEvidence::from_json(&answer.body).map_err(|error| unexpected(error.to_string()))?;
     let claims = Claims::decode(&evidence.claims).map_err(|error| unexpected(error.to_string()))?;
     // An early and clear word; what counts is compared again by verification.
@@ -167,3 +176,6 @@ fn channel_kind(
         evidence: keys.join(" or "),
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+pub(crate) mod enclave;
+
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -51,7 +53,11 @@ impl Identity {
             quote: b"no quote",
             claims: &claims,
         });
-        Identity { certificate: certificate.unwrap(), key: key.serialize_der() }
+        Identity::of(certificate.unwrap(), &key)
+    }
+
+    pub(crate) fn of(certificate: Vec<u8>, key: &KeyPair) -> Identity {
+        Identity { certificate, key: key.serialize_der() }
     }
 
     /// This certificate with another's private key: an impostor who copied the certificate.
