@@ -138,8 +138,14 @@ pub fn says_simulated(quote: &[u8]) -> bool {
 }
 
 fn ask_service(url: &str, options: pcs::Options, quote: &[u8], now: Timestamp) -> Result<Collateral, Error> {
-    let failed =
-        |error: attestation::Error| Error::Collateral { origin: url.to_owned(), reason: error.to_string() };
+    let failed = |error: attestation::Error| {
+        let (origin, reason) = (url.to_owned(), error.to_string());
+        match error {
+            attestation::Error::Fetch { .. } => Error::Collateral { origin, reason },
+            // It answered, and with something else.
+            _ => Error::CollateralFile { origin, reason },
+        }
+    };
     let quote = Quote::parse(quote).map_err(failed)?;
     pcs::Client::new(url, options).and_then(|client| client.collateral_for(&quote, now)).map_err(failed)
 }

@@ -75,7 +75,7 @@ pub fn configure(record: &Record, target: &Target, configuration: &Configuration
         body: Some(("application/json", Bytes::from_owner(body))),
         what: "answer the configuration",
         limit: APPLYING,
-        longest: LONGEST_ANSWER,
+        longest: Some(LONGEST_ANSWER),
     };
     let answer = ask(&Channel::attested(record, target), question)?;
     match answer.status.as_u16() {

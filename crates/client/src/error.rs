@@ -146,6 +146,14 @@ pub enum Error {
         target: String,
     },
 
+    /// The caller's verification of a live node did not accept it.
+    #[error("the node at {target} is not accepted: {reason}")]
+    NotVerified {
+        /// The node.
+        target: String,
+        /// Why, in the verifier's words.
+        reason: String,
+    },
     /// Verified evidence lacks what makes it a node's.
     #[error("the evidence is genuine but not a node's: it carries no {missing}")]
     NotANode {

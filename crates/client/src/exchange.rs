@@ -33,8 +33,8 @@ pub(crate) struct Question<'a> {
     pub(crate) what: &'static str,
     /// Time for everything together.
     pub(crate) limit: Duration,
-    /// Bytes of the answer's body.
-    pub(crate) longest: usize,
+    /// Bytes of the answer's body; without it the body is not read at all.
+    pub(crate) longest: Option<usize>,
 }
 
 /// Runs a future to its end on this thread.
@@ -63,15 +63,20 @@ async fn ask_unhurried(channel: &Channel, question: Question<'_>) -> Result<Answ
     let connection = tokio::spawn(connection);
     let answer = sender.send_request(request).await.map_err(|error| broken(error.to_string()))?;
     let (head, body) = answer.into_parts();
-    let body = Limited::new(body, question.longest).collect().await.map_err(|error| {
-        if error.is::<LengthLimitError>() {
-            Error::AnswerTooLong { target: channel.target().to_string(), limit: question.longest }
-        } else {
-            broken(error.to_string())
-        }
-    })?;
+    let body = match question.longest {
+        None => Vec::new(),
+        Some(limit) => Limited::new(body, limit)
+            .collect()
+            .await
+            .map_err(|error| match error.is::<LengthLimitError>() {
+                true => Error::AnswerTooLong { target: channel.target().to_string(), limit },
+                false => broken(error.to_string()),
+            })?
+            .to_bytes()
+            .to_vec(),
+    };
     connection.abort();
-    Ok(Answer { status: head.status, headers: head.headers, body: body.to_bytes().to_vec(), peer })
+    Ok(Answer { status: head.status, headers: head.headers, body, peer })
 }
 
 fn request(channel: &Channel, question: &Question<'_>) -> http::Result<Request<Full<Bytes>>> {
@@ -100,7 +105,14 @@ mod tests {
     use crate::testing::{Identity, Server, ok};
 
     fn question(limit: Duration, longest: usize) -> Question<'static> {
-        Question { method: Method::GET, path: "/x?y", body: None, what: "answer", limit, longest }
+        Question {
+            method: Method::GET,
+            path: "/x?y",
+            body: None,
+            what: "answer",
+            limit,
+            longest: Some(longest),
+        }
     }
 
     #[test]

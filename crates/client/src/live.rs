@@ -62,7 +62,7 @@ pub fn request(target: &Target, nonce: &[u8], limit: Duration) -> Result<Live, E
         body: None,
         what: "give evidence",
         limit,
-        longest: MAX_LIVE_EVIDENCE_BYTES,
+        longest: Some(MAX_LIVE_EVIDENCE_BYTES),
     };
     let unexpected = |found: String| Error::UnexpectedAnswer {
         target: target.to_string(),
@@ -141,6 +141,14 @@ impl Live {
         let claims = verified.claims();
         same_nonce(&self.target, &self.nonce, claims.nonce.as_deref())?;
         channel_kind(&self.target, &self.peer, verified.spki_sha256(), claims)
+    }
+
+    /// The same, refusing a channel that ends in a certificate of the owner's.
+    pub fn require_attested(&self, verified: &Verified<Evidence>) -> Result<(), Error> {
+        match self.channel(verified)? {
+            ChannelKind::Attested => Ok(()),
+            ChannelKind::OwnerCertificate => Err(Error::OwnerCertificate { target: self.target.to_string() }),
+        }
     }
 }
 

@@ -22,12 +22,14 @@ const HOP_BY_HOP: [HeaderName; 9] = [
 ];
 const STRICT_TRANSPORT: HeaderName = header::STRICT_TRANSPORT_SECURITY;
 
-/// The protocol that both sides are asked to change to: `Connection: upgrade` with one `Upgrade`.
+/// The protocol that both sides are asked to change to: `Connection: upgrade` with one `Upgrade`. HTTP/2 (`h2c`) is
+/// none: it would carry requests past the door.
 pub(super) fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
     let asked = tokens(headers, &header::CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"));
     let mut protocols = headers.get_all(header::UPGRADE).iter();
     let protocol = protocols.next()?;
-    (asked && protocols.next().is_none()).then(|| protocol.clone())
+    let hidden = protocol.as_bytes().to_ascii_lowercase().windows(3).any(|part| part == b"h2c");
+    (asked && !hidden && protocols.next().is_none()).then(|| protocol.clone())
 }
 
 /// Prepares a request's headers for the application.
@@ -166,6 +168,8 @@ mod tests {
         assert_eq!(headers.get("upgrade").unwrap(), "websocket");
         assert_eq!(headers.get("connection").unwrap(), "upgrade");
         assert!(!inside(&[("upgrade", "websocket")]).contains_key("upgrade"), "not asked for by Connection");
+        let hidden = inside(&[("connection", "Upgrade, HTTP2-Settings"), ("upgrade", "websocket, H2C")]);
+        assert!(!hidden.contains_key("upgrade"));
         assert!(outside(&asked, true).contains_key("upgrade"));
         assert!(!outside(&asked, false).contains_key("upgrade"));
     }

@@ -55,14 +55,15 @@ impl Forwarder {
     }
 
     /// The same, verifying the enclave by `verify`: before the door opens, and again whenever the peer shows another
-    /// key. Until that succeeds, nothing is carried.
+    /// key. Until that succeeds, nothing is carried. An application that serves its owner's certificate is refused: no
+    /// verification reaches that key.
     pub fn start_verifying(
         verify: Verify,
         upstream: &Target,
         listen: SocketAddr,
     ) -> Result<Forwarder, Error> {
         let record = verify()?;
-        record.check_current(jiff::Timestamp::now())?;
+        upstream::check_verified(&record, upstream)?;
         Forwarder::open(Upstream::verified_by(verify, &record, upstream), listen)
     }
 
@@ -135,9 +136,12 @@ async fn serve(listener: TcpListener, door: Arc<Door>, mut stopped: watch::Recei
     let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
-        let Ok(place) = places.clone().acquire_owned().await else { return };
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+        let next = async {
+            let place = places.clone().acquire_owned().await;
+            (listener.accept().await, place)
+        };
+        let (accepted, place) = tokio::select! {
+            next = next => next,
             _ = stopped.changed() => return,
         };
         let Ok((stream, _)) = accepted else {

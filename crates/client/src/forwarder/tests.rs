@@ -370,6 +370,12 @@ fn a_door_does_not_open_without_a_verification_that_holds() {
         ANY,
     );
     assert!(matches!(refused, Err(Error::NotANode { .. })));
+    let owner = Identity::generate();
+    let pem = attestation::ratls::RatlsCertificate::parse(&owner.certificate).unwrap().to_pem();
+    let mode = attestation::ratls::TlsMode::OwnerCertificate;
+    let record = identity.record().with_tls_mode(mode).serving(&pem).unwrap();
+    let refused = Forwarder::start_verifying(Box::new(move || Ok(record.clone())), &nowhere(), ANY);
+    assert!(matches!(refused, Err(Error::OwnerCertificate { .. })));
     let expired = identity.record().with_valid_until(jiff::Timestamp::UNIX_EPOCH);
     assert!(matches!(Forwarder::start(&expired, &nowhere(), ANY), Err(Error::Expired { .. })));
 }

@@ -177,7 +177,7 @@ impl Upstream {
         let verified = tokio::task::spawn_blocking(move || verify())
             .await
             .unwrap_or_else(|error| Err(Error::System { what: "a verification", reason: error.to_string() }))
-            .and_then(|record| record.check_current(jiff::Timestamp::now()).map(|()| record));
+            .and_then(|record| check_verified(&record, &self.target).map(|()| record));
         match verified {
             Ok(record) => {
                 *failed = None;
@@ -194,6 +194,15 @@ impl Upstream {
 
     fn channel(&self) -> Channel {
         self.channel.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// What a verification for a door must find: an enclave that serves its own key, now.
+pub(super) fn check_verified(record: &Record, target: &Target) -> Result<(), Error> {
+    record.check_current(jiff::Timestamp::now())?;
+    match record.served_spki() {
+        None => Ok(()),
+        Some(_) => Err(Error::OwnerCertificate { target: target.to_string() }),
     }
 }
 

@@ -36,6 +36,7 @@ fn what_a_node_answers_becomes_a_record_that_secrets_are_sealed_for() {
     assert_eq!(live.nonce(), nonce);
     let verified = verify(&live).unwrap();
     assert_eq!(live.channel(&verified).unwrap(), ChannelKind::Attested);
+    live.require_attested(&verified).unwrap();
 
     let record = Record::of(&verified, Origin::Verify).unwrap();
     assert_eq!(record.fingerprint(), Node::fingerprint());
@@ -117,6 +118,8 @@ fn an_owners_certificate_is_called_what_it_is() {
     let live = request(&server.target(), &fresh_nonce().unwrap(), LIMIT).unwrap();
     let verified = verify(&live).unwrap();
     assert_eq!(live.channel(&verified).unwrap(), ChannelKind::OwnerCertificate);
+    let error = live.require_attested(&verified).unwrap_err();
+    assert!(error.to_string().contains("channel: owner certificate, not attested"), "{error}");
     assert_eq!(Record::of(&verified, Origin::Verify).unwrap().served_spki(), served);
 
     // Neither a key that the enclave does not serve, nor one that its measured mode gives it no leave to serve.

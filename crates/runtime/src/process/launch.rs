@@ -12,6 +12,8 @@ use std::process::{Command, Stdio};
 
 use gramine::manifest::Manifest;
 use jiff::Timestamp;
+use package::native::RECORD;
+use package::python::{Interpreter, InterpreterRecord};
 
 use crate::error::Error;
 use crate::process::pid::Process;
@@ -29,12 +31,10 @@ pub(super) const SITE: &str = "/opt/mse/python";
 /// end of its shell reaches the node; the process id stays the same.
 const DETACH: &str = "import os, sys; os.setsid(); os.execv(sys.argv[1], sys.argv[1:])";
 
-/// Starts it with the interpreter it was made for; returns the process and the time.
-pub(super) fn launch(
-    directory: &Path,
-    interpreter: &Path,
-    memory: &Path,
-) -> Result<(Process, Timestamp), Error> {
+/// Starts it; returns the process and the time.
+pub(super) fn launch(directory: &Path, memory: &Path) -> Result<(Process, Timestamp), Error> {
+    let interpreter = interpreter(directory)?;
+    let interpreter = interpreter.path();
     let manifest_path = directory.join(MANIFEST);
     let manifest = fs::read(&manifest_path).map_err(Error::file("read", &manifest_path))?;
     let manifest = Manifest::parse(&manifest)?;
@@ -61,6 +61,15 @@ pub(super) fn launch(
     let process = Process::now(child.id())
         .ok_or_else(|| start(std::io::Error::other("the process ended before it could be looked at")))?;
     Ok((process, since))
+}
+
+/// The interpreter that the image asks for, looked for at every start: this machine's may have changed meanwhile.
+fn interpreter(directory: &Path) -> Result<Interpreter, Error> {
+    let path = directory.join(IMAGE).join(RECORD);
+    let json = fs::read(&path).map_err(Error::file("read", &path))?;
+    let record: InterpreterRecord = serde_json::from_slice(&json)
+        .map_err(|error| Error::Record { path: path.clone(), reason: error.to_string() })?;
+    Ok(Interpreter::discover_for(&record)?)
 }
 
 fn rewrite(value: &str, site: &Path) -> OsString {

@@ -44,21 +44,29 @@ impl Memory {
     /// A fresh, empty directory for a node that is about to start.
     pub(super) fn make(&self, node: &str) -> Result<PathBuf, Error> {
         self.remove(node)?;
+        let mut unusable = None;
         for base in &self.candidates {
-            // The directory may have to be made yet: what holds it says what it will be.
-            let Some(parent) = base.parent().filter(|parent| is_memory_backed(parent)) else { continue };
-            if rustix::fs::access(parent, rustix::fs::Access::WRITE_OK).is_err() && !base.exists() {
-                continue;
+            match self.make_below(base, node) {
+                Ok(Some(path)) => return Ok(path),
+                Ok(None) => {}
+                Err(error) => unusable = unusable.or(Some(error)),
             }
-            make_private(base)?;
-            if !is_memory_backed(base) {
-                continue;
-            }
-            let path = base.join(format!("{node}{}", self.suffix));
-            make_private(&path)?;
-            return Ok(path);
         }
-        Err(Error::NoMemory { tried: self.candidates.clone() })
+        Err(unusable.unwrap_or_else(|| Error::NoMemory { tried: self.candidates.clone() }))
+    }
+
+    /// `None` where the base is not, or would not be, memory-backed.
+    fn make_below(&self, base: &Path, node: &str) -> Result<Option<PathBuf>, Error> {
+        if !base.parent().is_some_and(is_memory_backed) {
+            return Ok(None);
+        }
+        make_private(base)?;
+        if !is_memory_backed(base) {
+            return Ok(None);
+        }
+        let path = base.join(format!("{node}{}", self.suffix));
+        make_private(&path)?;
+        Ok(Some(path))
     }
 
     /// Removes a node's directory, wherever it was made.

@@ -158,7 +158,7 @@ impl ProcessRuntime {
     fn start(&self, _: &Lock, mut record: Record) -> Result<Record, Error> {
         let directory = self.directory(&record.name);
         let memory = self.memory.make(record.name.as_str())?;
-        let (child, since) = launch::launch(&directory, &record.interpreter, &memory)?;
+        let (child, since) = launch::launch(&directory, &memory)?;
         record.process = Some(child);
         record.started_at = Some(since);
         record.stopped = false;
@@ -188,7 +188,7 @@ impl ProcessRuntime {
 
 impl Runtime for ProcessRuntime {
     fn spawn(&self, spec: &NodeSpec<'_>) -> Result<NodeSummary, Error> {
-        let interpreter = prepare::check(spec)?;
+        prepare::check(spec)?;
         let half_made = {
             let lock = self.lock()?;
             self.sweep(&lock)?;
@@ -197,7 +197,7 @@ impl Runtime for ProcessRuntime {
             HalfMade::create(&self.nodes, spec.name)?
         };
         // The long part, without the lock: other nodes need not wait for it.
-        let record = prepare::fill(half_made.path(), spec, &interpreter)?;
+        let record = prepare::fill(half_made.path(), spec)?;
 
         let lock = self.lock()?;
         self.check_port(spec.listen, spec.name)?;

@@ -179,5 +179,7 @@ mod tests {
         let process = Process::now(child.id()).unwrap();
         assert!(process.end(Duration::from_millis(50)));
         assert!(!process.is_alive());
+        // Nothing is left to wait for.
+        assert!(child.wait().is_err());
     }
 }

@@ -39,7 +39,7 @@ const LOCK: &str = ".lock";
 const LONGEST_VALIDITY: u32 = 3653;
 
 /// Checks everything that can be checked before anything is written.
-pub(super) fn check(spec: &NodeSpec<'_>) -> Result<Interpreter, Error> {
+pub(super) fn check(spec: &NodeSpec<'_>) -> Result<(), Error> {
     fingerprint::check_size(spec.size_mb)?;
     if !(1..=LONGEST_VALIDITY).contains(&spec.days) {
         return Err(Error::Specification {
@@ -54,7 +54,8 @@ pub(super) fn check(spec: &NodeSpec<'_>) -> Result<Interpreter, Error> {
             reason: "it carries a container image with an interpreter of its own; it needs the docker runtime",
         });
     };
-    Ok(Interpreter::discover_for(record)?)
+    Interpreter::discover_for(record)?;
+    Ok(())
 }
 
 fn instance(spec: &NodeSpec<'_>) -> Result<Instance, Error> {
@@ -76,11 +77,7 @@ fn instance(spec: &NodeSpec<'_>) -> Result<Instance, Error> {
 }
 
 /// Writes all of a node's files into `directory`; returns the record, which is written too.
-pub(super) fn fill(
-    directory: &Path,
-    spec: &NodeSpec<'_>,
-    interpreter: &Interpreter,
-) -> Result<Record, Error> {
+pub(super) fn fill(directory: &Path, spec: &NodeSpec<'_>) -> Result<Record, Error> {
     let write = |name: &str, bytes: &[u8]| {
         let path = directory.join(name);
         fs::write(&path, bytes).map_err(Error::file("write", &path))
@@ -110,7 +107,6 @@ pub(super) fn fill(
         healthcheck: spec.package.node_config().healthcheck,
         fingerprint: hex::encode(signed.mrenclave),
         package_sha256: hex::encode(spec.package.sha256()),
-        interpreter: interpreter.path().to_owned(),
         created_at: spec.now,
         started_at: None,
         process: None,

@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -37,8 +37,6 @@ pub(super) struct Record {
     pub(super) fingerprint: String,
     /// Hex.
     pub(super) package_sha256: String,
-    /// The interpreter that was found compatible when the node was made.
-    pub(super) interpreter: PathBuf,
     pub(super) created_at: Timestamp,
     pub(super) started_at: Option<Timestamp>,
     pub(super) process: Option<Process>,
