@@ -47,17 +47,17 @@ impl Package {
         }
         let file = File::open(path).map_err(Error::io("open", path))?;
         let whole = Region::whole(file).map_err(Error::io("read", path))?;
+        let members = bundle::read(&whole)?;
         std::thread::scope(|scope| {
             let digest = scope.spawn(|| whole.sha256());
-            let package = Self::read(path, &whole);
+            let package = Self::read(path, members);
             let digest = digest.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             Ok(Package { sha256: digest.map_err(Error::io("read", path))?, ..package? })
         })
     }
 
-    fn read(path: &Path, whole: &Region) -> Result<Self> {
+    fn read(path: &Path, members: bundle::Members) -> Result<Self> {
         let read = |region: &Region| region.bytes().map_err(Error::io("read", path));
-        let members = bundle::read(whole)?;
         let config_toml = String::from_utf8(read(&members.config)?).map_err(|_| Error::Package {
             expected: "an mse.toml in UTF-8".into(),
             found: "other bytes".into(),

@@ -15,6 +15,7 @@ use package::native::{Lock, Pip};
 use package::python::Interpreter;
 use package::{Built, Error, NodeFiles, Package, Project};
 use secrets::code::CodeKey;
+use sha2::{Digest, Sha256};
 
 /// Makes wheels: name, version, requirements, and Python files.
 const WHEELS: &str = r#"
@@ -241,6 +242,30 @@ fn the_lock_follows_the_requirements() {
     world.write("p/requirements.lock", &tampered);
     let (refused, _) = world.build(false, "three", "cache");
     assert!(matches!(refused, Err(Error::Pip { .. })), "{refused:?}");
+}
+
+#[test]
+fn requirements_with_hashes_are_held_to_them() {
+    let world = World::new();
+    let digest =
+        |wheel: &str| hex::encode(Sha256::digest(fs::read(world.path("wheels").join(wheel)).unwrap()));
+    let greeter = digest("greeter-1.0-py3-none-any.whl");
+    let helper = digest("helper-1.5-py3-none-any.whl");
+    let requirements = |greeter: &str| {
+        let wheels = world.path("wheels");
+        let options = format!("--no-index\n--find-links {}\n", wheels.display());
+        let pins = format!("greeter==1.0 \\\n --hash=sha256:{greeter}\nhelper==1.5 --hash=sha256:{helper}\n");
+        world.write("p/requirements.txt", &(options + &pins));
+    };
+    requirements(&greeter);
+    world.built(false, "one", "cache");
+    let lock = Lock::read(&world.path("p/requirements.lock")).unwrap().unwrap();
+    let names: Vec<_> = lock.pins().iter().map(|pin| pin.name.as_str()).collect();
+    assert_eq!(names, ["granian", "greeter", "helper"]);
+    assert_eq!(lock.pins()[1].sha256, greeter);
+
+    requirements(&"0".repeat(64));
+    assert!(matches!(world.build(false, "two", "cache").0, Err(Error::Pip { .. })));
 }
 
 #[test]

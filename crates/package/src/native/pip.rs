@@ -96,12 +96,33 @@ impl Pip {
 
     /// Resolves requirements and the application server into exact versions and hashes.
     pub(super) fn resolve(&self, requirements: &Requirements) -> Result<Vec<Pin>> {
-        let report =
-            tempfile::NamedTempFile::new().map_err(Error::io("create", Path::new("a temporary file")))?;
+        let own = match requirements.path() {
+            Some(path) if requirements.hashed() => self.report(&[], Some(path))?,
+            path => return self.report(&[SERVER], path),
+        };
+        // Hashes for some are demanded for all, and the project cannot know the server's: so the server
+        // comes second, and takes of the project's packages what was resolved.
+        let mut text = requirement_lines(requirements.options());
+        for pin in &own {
+            let _ = writeln!(text, "{}=={}", pin.name, pin.version);
+        }
+        let known = text_file(&text)?;
+        let mut pins = own;
+        for pin in self.report(&[SERVER], Some(known.path()))? {
+            if !pins.iter().any(|known| known.name == pin.name) {
+                pins.push(pin);
+            }
+        }
+        Ok(pins)
+    }
+
+    /// What pip would install into an empty environment.
+    fn report(&self, wanted: &[&str], requirements: Option<&Path>) -> Result<Vec<Pin>> {
+        let report = text_file("")?;
         let mut command =
             self.command(&["install", "--dry-run", "--ignore-installed", "--prefer-binary", "--quiet"]);
-        command.arg("--report").arg(report.path()).arg(SERVER);
-        if let Some(path) = requirements.path() {
+        command.arg("--report").arg(report.path()).args(wanted);
+        if let Some(path) = requirements {
             command.arg("-r").arg(path);
         }
         run(&mut command, "resolve the requirements")?;
@@ -111,14 +132,7 @@ impl Pip {
 
     /// Installs exactly what the lock says into the empty directory `target`.
     pub(super) fn install(&self, requirements: &Requirements, lock: &Lock, target: &Path) -> Result<()> {
-        let mut text = String::new();
-        for option in requirements.options() {
-            let _ = writeln!(text, "{option}");
-        }
-        text.push_str(&lock.to_text());
-        let file =
-            tempfile::NamedTempFile::new().map_err(Error::io("create", Path::new("a temporary file")))?;
-        fs::write(file.path(), text).map_err(Error::io("write", file.path()))?;
+        let file = text_file(&(requirement_lines(requirements.options()) + &lock.to_text()))?;
         let mut command = self.command(&[
             "install",
             "--require-hashes",
@@ -137,6 +151,18 @@ impl Pip {
         }
         run(&mut command, "install what requirements.lock says")
     }
+}
+
+/// A file for pip to read or write, gone when dropped.
+fn text_file(text: &str) -> Result<tempfile::NamedTempFile> {
+    let directory = std::env::temp_dir();
+    let file = tempfile::NamedTempFile::new().map_err(Error::io("create a file in", &directory))?;
+    fs::write(file.path(), text).map_err(Error::io("write", file.path()))?;
+    Ok(file)
+}
+
+fn requirement_lines(lines: &[String]) -> String {
+    lines.iter().flat_map(|line| [line, "\n"]).collect()
 }
 
 fn run(command: &mut Command, action: &'static str) -> Result<()> {

@@ -31,6 +31,8 @@ pub struct Requirements {
     text: String,
     /// Lines with options for pip, such as where to look for packages.
     options: Vec<String>,
+    /// Whether some requirement states hashes, which makes pip ask for those of all.
+    hashed: bool,
 }
 
 impl Requirements {
@@ -46,7 +48,9 @@ impl Requirements {
 
     fn include(&mut self, path: &Path, depth: usize) -> Result<()> {
         let text = read_small(path)?;
-        for line in text.lines().map(str::trim) {
+        for line in logical_lines(&text) {
+            let line = line.trim();
+            self.hashed |= line.contains(" --hash");
             let option = |names: [&str; 2]| {
                 names.iter().find_map(|name| {
                     let rest = line.strip_prefix(name)?;
@@ -88,6 +92,11 @@ impl Requirements {
         &self.options
     }
 
+    /// Whether some requirement states hashes.
+    pub(super) fn hashed(&self) -> bool {
+        self.hashed
+    }
+
     /// A digest of all that a lock depends on.
     pub fn digest(&self, interpreter: &InterpreterRecord) -> String {
         let mut hash = Sha256::new();
@@ -97,6 +106,24 @@ impl Requirements {
         }
         hex::encode(hash.finalize())
     }
+}
+
+/// The lines of a requirements file, with those joined that end in a backslash.
+fn logical_lines(text: &str) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    let mut open = false;
+    for line in text.lines() {
+        let (part, continues) = match line.strip_suffix('\\') {
+            Some(part) if !line.trim_start().starts_with('#') => (part, true),
+            _ => (line, false),
+        };
+        match lines.last_mut().filter(|_| open) {
+            Some(last) => last.push_str(part),
+            None => lines.push(part.into()),
+        }
+        open = continues;
+    }
+    lines
 }
 
 fn read_small(path: &Path) -> Result<String> {
@@ -278,6 +305,10 @@ mod tests {
         assert!(one.is_err(), "an included file that is missing");
         let one = write("more.txt", "a==1\n--pre\n").unwrap();
         assert_eq!(one.options(), ["--pre"]);
+        assert!(!one.hashed());
+        let hashed = write("more.txt", "a==1 \\\n  --hash=sha256:00 \\\n  --hash=sha256:11\n").unwrap();
+        assert!(hashed.hashed() && hashed.options().is_empty());
+        let one = write("more.txt", "a==1\n--pre\n").unwrap();
         let two = write("more.txt", "a==2\n--pre\n").unwrap();
         assert_ne!(one.digest(&record()), two.digest(&record()));
         let other = InterpreterRecord { version: "3.12".into(), ..record() };
