@@ -40,6 +40,7 @@ const KEY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.15");
 pub struct Certificate {
     /// The whole certificate, DER.
     pub der: Vec<u8>,
+    sha256: [u8; 32],
     /// Where in [`der`](Self::der) the signed part stands.
     tbs: std::ops::Range<usize>,
     fields: TbsCertificate,
@@ -75,6 +76,7 @@ impl Certificate {
         Ok(Self {
             basic_constraints: decode_extension(&fields, &BASIC_CONSTRAINTS)?,
             key_usage: decode_extension(&fields, &KEY_USAGE)?,
+            sha256: sha256(der),
             der: der.to_vec(),
             tbs: body,
             fields,
@@ -85,7 +87,7 @@ impl Certificate {
 
     /// SHA-256 of the whole certificate.
     pub fn sha256(&self) -> [u8; 32] {
-        sha256(&self.der)
+        self.sha256
     }
 
     /// The subject.

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use crate::certificate::Certificate;
+use crate::certificate::{self, Certificate};
 use crate::chain::{self, Chain, Store};
 use crate::checks::Id;
 use crate::collateral::{self, Collateral};
@@ -421,9 +421,9 @@ impl Verifier<'_> {
         };
         let named = crl.issuer == *issuer.subject();
         let same = same_as.is_none_or(|ca| ca.subject() == issuer.subject() && ca.key() == issuer.key());
-        let expected = format!("a list of {}", same_as.unwrap_or(issuer).subject());
-        let issued =
-            self.recorder.check(ids.issuer, named && same, fault, expected, format!("of {}", crl.issuer));
+        let expected = format!("a list of {}", chain::title(same_as.unwrap_or(issuer)));
+        let found = certificate::common_name(&crl.issuer).unwrap_or_else(|| crl.issuer.to_string());
+        let issued = self.recorder.check(ids.issuer, named && same, fault, expected, format!("of {found}"));
         let signed = issuer.key().is_some_and(|key| crl.is_signed_by(&key));
         let found = if signed { "valid" } else { "not valid" };
         self.recorder.check(ids.signature, signed, fault, "a valid signature of its issuer", found);
