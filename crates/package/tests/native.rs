@@ -6,6 +6,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
 use jiff::Timestamp;
 use package::build::{Builder, Options, build_for};
@@ -40,6 +41,35 @@ wheel('greeter', '2.0', ['helper>=1'], {'greeter/__init__.py': 'import helper, s
 wheel('helper', '1.5', [], {'helper.py': 'x = 1\n'})
 "#;
 
+/// What is made once for all tests: wheels, and what was resolved and installed from them.
+struct Prepared {
+    dir: tempfile::TempDir,
+    lock: String,
+}
+
+fn wheels() -> PathBuf {
+    static WHEELS_MADE: OnceLock<tempfile::TempDir> = OnceLock::new();
+    let made = WHEELS_MADE.get_or_init(|| {
+        // Statics are never dropped: below the target directory, nobody minds what is left.
+        let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let interpreter = Interpreter::discover().unwrap();
+        let status = Command::new(interpreter.path()).args(["-I", "-c", WHEELS]).arg(dir.path()).status();
+        assert!(status.unwrap().success());
+        dir
+    });
+    made.path().into()
+}
+
+fn prepared() -> &'static Prepared {
+    static PREPARED: OnceLock<Prepared> = OnceLock::new();
+    PREPARED.get_or_init(|| {
+        let world = World::new();
+        world.built(false, "out", "cache");
+        let lock = fs::read_to_string(world.path("p/requirements.lock")).unwrap();
+        Prepared { dir: world.dir, lock }
+    })
+}
+
 struct World {
     dir: tempfile::TempDir,
     interpreter: Interpreter,
@@ -47,16 +77,10 @@ struct World {
 }
 
 impl World {
+    /// A project of which nothing is locked or installed.
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let interpreter = Interpreter::discover().unwrap();
-        fs::create_dir(dir.path().join("wheels")).unwrap();
-        let made = Command::new(interpreter.path())
-            .args(["-I", "-c", WHEELS])
-            .arg(dir.path().join("wheels"))
-            .status()
-            .unwrap();
-        assert!(made.success());
         // Any small shared object will do for measuring.
         let library = fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/libpal.so")).unwrap();
         let node_files = NodeFiles {
@@ -71,11 +95,23 @@ impl World {
         world.write("p/mse_src/.mseignore", "*.csv\n");
         world.write("p/mse_src/private.csv", "1");
         world.write("p/tests/test_app.py", "def test(): pass\n");
-        let wheels = world.path("wheels");
+        let wheels = wheels();
         let requirements =
             format!("--no-index\n--find-links {}\ngreeter<2  # the old one\n", wheels.display());
         world.write("p/requirements.txt", &requirements);
         world
+    }
+
+    /// A project with its lock; what the lock says is installed in the cache that [`World::shared`] names.
+    fn locked() -> Self {
+        let world = World::new();
+        world.write("p/requirements.lock", &prepared().lock);
+        world
+    }
+
+    /// The cache that all tests share.
+    fn shared() -> String {
+        prepared().dir.path().join("cache").to_str().unwrap().to_owned()
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -199,15 +235,15 @@ fn a_project_becomes_a_package() {
 
 #[test]
 fn the_same_inputs_give_the_same_bytes() {
-    let world = World::new();
-    let (one, _) = world.built(false, "one", "cache");
-    let (two, steps) = world.built(false, "two", "cache");
+    let world = World::locked();
+    let (one, _) = world.built(false, "one", &World::shared());
+    let (two, steps) = world.built(false, "two", &World::shared());
     assert!(!steps.iter().any(|step| step.contains("requirements")), "all from the cache: {steps:?}");
     assert_eq!(fs::read(&one.package).unwrap(), fs::read(&two.package).unwrap());
     assert_eq!(one.fingerprints, two.fingerprints);
 
     // Installed anew, from the lock alone, after somebody used the cached files.
-    let (three, steps) = world.built(false, "three", "other cache");
+    let (three, steps) = world.built(false, "three", "cache");
     assert!(!steps.iter().any(|step| step == "resolving requirements"), "the lock is used: {steps:?}");
     assert_eq!(one.sha256, three.sha256);
     let site = fs::read_dir(world.path("cache/site")).unwrap().next().unwrap().unwrap().path();
@@ -221,8 +257,8 @@ fn the_same_inputs_give_the_same_bytes() {
 
 #[test]
 fn the_lock_follows_the_requirements() {
-    let world = World::new();
-    world.built(false, "one", "cache");
+    let world = World::locked();
+    world.built(false, "one", &World::shared());
     let lock = || Lock::read(&world.path("p/requirements.lock")).unwrap().unwrap();
     let versions = |lock: &Lock| -> Vec<String> {
         lock.pins().iter().map(|pin| format!("{}=={}", pin.name, pin.version)).collect()
@@ -247,12 +283,11 @@ fn the_lock_follows_the_requirements() {
 #[test]
 fn requirements_with_hashes_are_held_to_them() {
     let world = World::new();
-    let digest =
-        |wheel: &str| hex::encode(Sha256::digest(fs::read(world.path("wheels").join(wheel)).unwrap()));
+    let digest = |wheel: &str| hex::encode(Sha256::digest(fs::read(wheels().join(wheel)).unwrap()));
     let greeter = digest("greeter-1.0-py3-none-any.whl");
     let helper = digest("helper-1.5-py3-none-any.whl");
     let requirements = |greeter: &str| {
-        let wheels = world.path("wheels");
+        let wheels = wheels();
         let options = format!("--no-index\n--find-links {}\n", wheels.display());
         let pins = format!("greeter==1.0 \\\n --hash=sha256:{greeter}\nhelper==1.5 --hash=sha256:{helper}\n");
         world.write("p/requirements.txt", &(options + &pins));
@@ -270,8 +305,8 @@ fn requirements_with_hashes_are_held_to_them() {
 
 #[test]
 fn an_encrypted_package_opens_with_its_key() {
-    let world = World::new();
-    let (built, _) = world.built(true, "out", "cache");
+    let world = World::locked();
+    let (built, _) = world.built(true, "out", &World::shared());
     let key_path = built.key.unwrap();
     assert_eq!(key_path.with_extension("tar"), built.package);
     assert_eq!(fs::metadata(&key_path).unwrap().permissions().mode() & 0o777, 0o600);
@@ -287,15 +322,15 @@ fn an_encrypted_package_opens_with_its_key() {
     code_archive::check(&plain[..]).unwrap();
     assert!(!sealed.windows(7).any(|w| w == b"greeter"));
 
-    let (again, _) = world.built(true, "again", "cache");
+    let (again, _) = world.built(true, "again", &World::shared());
     assert_ne!(again.sha256, built.sha256, "a fresh key each time");
 }
 
 #[test]
 fn projects_that_cannot_work_are_refused() {
-    let world = World::new();
+    let world = World::locked();
     let refused = |expected: &str| {
-        let (built, _) = world.build(false, "out", "cache");
+        let (built, _) = world.build(false, "out", &World::shared());
         let message = built.unwrap_err().to_string();
         assert!(message.contains(expected), "{message}");
         assert!(!world.path("out").exists() || files(&world.path("out")).is_empty(), "something was left");
@@ -307,7 +342,7 @@ fn projects_that_cannot_work_are_refused() {
     let requirements = fs::read_to_string(world.path("p/requirements.txt")).unwrap();
     world.write("p/requirements.txt", &format!("{requirements}nonexistent-package\n"));
     refused("nonexistent-package");
-    let wheel = world.path("wheels/helper-1.5-py3-none-any.whl");
+    let wheel = wheels().join("helper-1.5-py3-none-any.whl");
     world.write("p/requirements.txt", &format!("{requirements}{}\n", wheel.display()));
     refused("helper==1.5");
     world.write("p/requirements.txt", &format!("{requirements}granian==2.8.6\n"));
