@@ -48,6 +48,11 @@ impl Failure {
         Self { exit: Exit::Refused, message: message.to_string(), hint: None }
     }
 
+    /// Any error, with the exit code and the advice it carries.
+    pub fn from_error(error: &anyhow::Error) -> Self {
+        Self { exit: exit_of(error), message: chain(error), hint: hint_of(error).map(str::to_owned) }
+    }
+
     /// Says what to do about it.
     #[must_use]
     pub fn hint(mut self, hint: impl fmt::Display) -> Self {
@@ -82,7 +87,13 @@ impl<T, E: Into<anyhow::Error>> Advice<T> for Result<T, E> {
 
 /// Which exit code an error that reached `main` deserves.
 pub fn exit_of(error: &anyhow::Error) -> Exit {
-    error.downcast_ref::<Failure>().map_or(Exit::Failed, |failure| failure.exit)
+    if let Some(failure) = error.downcast_ref::<Failure>() {
+        return failure.exit;
+    }
+    let refused = |cause: &(dyn std::error::Error + 'static)| {
+        cause.downcast_ref::<client::Error>().is_some_and(client::Error::is_refusal)
+    };
+    if error.chain().any(refused) { Exit::Refused } else { Exit::Failed }
 }
 
 /// The advice an error carries.
@@ -106,6 +117,7 @@ pub fn chain(error: &anyhow::Error) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use anyhow::Context;
 

@@ -12,6 +12,7 @@ mod files;
 mod home;
 mod interrupt;
 mod judging;
+mod live;
 mod man;
 mod output;
 mod places;

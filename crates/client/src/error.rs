@@ -296,6 +296,8 @@ impl Error {
                 | Error::NotARecord { .. }
                 | Error::Origin { .. }
                 | Error::Expired { .. }
+                | Error::NotVerified { .. }
+                | Error::CollateralFile { .. }
         )
     }
 }

@@ -1,32 +1,44 @@
 //! `mse home verify`: is this enclave genuine, and does it run exactly this package?
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use attestation::judgement::Verified;
+use attestation::judgement::{Judgement, Verified};
 use attestation::ratls::RatlsCertificate;
 use attestation::{Evidence, Expected};
 use client::collate::Sources;
-use client::records::{Origin, Record};
+use client::live::ChannelKind;
+use client::records::{Origin, Record, Store};
+use client::target::Target;
 use package::Package;
 use package::fingerprint::SIZES;
 
-use crate::collateral;
 use crate::exit::{Exit, Failure};
 use crate::files::{self, PUBLIC};
 use crate::home::nodes;
 use crate::judging::{self, Rules, Trust};
 use crate::output::{Format, out, say};
+use crate::{collateral, live};
 
 /// Check the operator's evidence against your own package. Writes the certificate to trust, only on success.
 #[derive(clap::Args)]
 pub struct Args {
     /// Your package: the fingerprint is computed from it.
-    #[arg(long, value_name = "FILE")]
-    package: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "fingerprint")]
+    package: Option<PathBuf>,
+    /// The fingerprint that the code provider published, instead of the package; with --live.
+    #[arg(long, value_name = "HEX", value_parser = judging::hex_array::<32>, conflicts_with = "package", requires = "live")]
+    fingerprint: Option<[u8; 32]>,
     /// The operator's evidence.
     #[arg(long, value_name = "FILE", default_value = "evidence.json")]
     evidence: PathBuf,
+    /// Ask the node itself, over a fresh nonce, instead of reading the operator's file.
+    #[arg(long, value_name = "URL", conflicts_with_all = ["evidence", "collateral", "nonce", "at"])]
+    live: Option<String>,
+    /// With --live: the IP address of the node, instead of what its name resolves to.
+    #[arg(long, value_name = "IP", requires = "live")]
+    resolve: Option<IpAddr>,
     /// The directory for `ratls.pem`, made if missing.
     #[arg(long, value_name = "DIR", default_value = ".")]
     output: PathBuf,
@@ -50,18 +62,47 @@ pub struct Args {
 
 /// Judges; on success, and only then, writes the certificate and the record.
 pub fn run(args: &Args) -> anyhow::Result<Exit> {
-    let anchors = args.trust.anchors()?;
-    let policy = args.rules.policy()?;
-    let package = Package::open(&args.package)?;
+    let package = args.package.as_deref().map(Package::open).transpose()?;
+    let records = nodes::records()?;
+    let (judged, channel) = match &args.live {
+        Some(url) => ask_the_node(args, url, package.as_ref(), &records)?,
+        None => (judge_the_file(args, package.as_ref(), &records)?, None),
+    };
+    let verified = match judged {
+        Ok(verified) => verified,
+        Err(judgement) => {
+            judging::print(&judgement, args.format)?;
+            return Err(judging::refusal(&judgement).into());
+        }
+    };
+    let certificate = RatlsCertificate::parse(&verified.evidence().certificate)?;
+    let path = args.output.join("ratls.pem");
+    files::write(&path, certificate.to_pem().as_bytes(), PUBLIC)?;
+    records.save(&Record::of(&verified, Origin::Verify)?)?;
+    judging::print(verified.judgement(), args.format)?;
+    if args.format == Format::Human {
+        describe(&verified, &certificate, package.as_ref())?;
+        if let Some(channel) = channel {
+            out!("Channel: {}", live::channel_word(channel))?;
+        }
+    }
+    say!("Wrote {}", path.display());
+    Ok(Exit::Done)
+}
+
+type Judged = Result<Box<Verified<Evidence>>, Box<Judgement>>;
+
+/// Offline, from the operator's file.
+fn judge_the_file(args: &Args, package: Option<&Package>, records: &Store) -> anyhow::Result<Judged> {
+    let package = package.ok_or_else(|| Failure::usage("name your package with --package"))?;
     let mut evidence = read(&args.evidence)?;
     if args.collateral.is_some() || args.pccs.is_some() {
         let sources =
             Sources { file: args.collateral.as_deref(), pccs: args.pccs.as_deref(), ..Sources::default() };
         evidence.collateral = collateral::fetch(&sources, &evidence.quote)?;
     }
-    let records = nodes::records()?;
     let expected = Expected {
-        mrenclave_by_size: fingerprint(&package, evidence.arguments.size_mb)?,
+        mrenclave_by_size: fingerprint(package, evidence.arguments.size_mb)?,
         nonce: args.nonce.clone(),
         nonce_issued_at: args
             .nonce
@@ -71,23 +112,41 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
             .flatten(),
         ..Expected::default()
     };
-    let verified = match attestation::admit(evidence, &anchors, &policy, &expected, args.rules.at()) {
-        Ok(verified) => verified,
-        Err(refused) => {
-            judging::print(&refused.judgement, args.format)?;
-            return Err(judging::refusal(&refused.judgement).into());
-        }
-    };
-    let certificate = RatlsCertificate::parse(&verified.evidence().certificate)?;
-    let path = args.output.join("ratls.pem");
-    files::write(&path, certificate.to_pem().as_bytes(), PUBLIC)?;
-    records.save(&Record::of(&verified, Origin::Verify)?)?;
-    judging::print(verified.judgement(), args.format)?;
-    if args.format == Format::Human {
-        describe(&verified, &certificate, &package)?;
+    let (anchors, policy) = (args.trust.anchors()?, args.rules.policy()?);
+    Ok(attestation::admit(evidence, &anchors, &policy, &expected, args.rules.at())
+        .map(Box::new)
+        .map_err(|refused| Box::new(refused.judgement)))
+}
+
+/// Over a nonce of one's own, from the node at `url`.
+fn ask_the_node(
+    args: &Args,
+    url: &str,
+    package: Option<&Package>,
+    records: &Store,
+) -> anyhow::Result<(Judged, Option<ChannelKind>)> {
+    let mut target = Target::from_url(url).map_err(Failure::usage)?;
+    if let Some(address) = args.resolve {
+        target = target.resolve_to(address);
     }
-    say!("Wrote {}", path.display());
-    Ok(Exit::Done)
+    let by_size = match package {
+        Some(package) => package.fingerprints()?,
+        None => Vec::new(),
+    };
+    let terms = live::Terms {
+        anchors: args.trust.anchors()?,
+        policy: args.rules.policy()?,
+        expected: Expected {
+            mrenclave: args.fingerprint.into_iter().collect(),
+            mrenclave_by_size: by_size.into_iter().map(|(size, value)| (size, *value.as_bytes())).collect(),
+            ..Expected::default()
+        },
+        pccs: args.pccs.clone(),
+    };
+    Ok(match live::verify(&target, &terms, records)? {
+        live::Outcome::Accepted(verified, channel) => (Ok(verified), Some(channel)),
+        live::Outcome::Refused(judgement) => (Err(judgement), None),
+    })
 }
 
 /// Reads the operator's file. Bytes that are not evidence are refused, like evidence that is wrong.
@@ -114,7 +173,7 @@ fn fingerprint(package: &Package, size_mb: u64) -> anyhow::Result<BTreeMap<u64, 
 fn describe(
     verified: &Verified<Evidence>,
     certificate: &RatlsCertificate,
-    package: &Package,
+    package: Option<&Package>,
 ) -> anyhow::Result<()> {
     out!("Fingerprint: {}", hex::encode(verified.mrenclave()))?;
     if let Some(size) = verified.size_mb() {
@@ -126,7 +185,7 @@ fn describe(
         out!("App id: {}", uuid::Uuid::from_bytes(app.app_id))?;
         out!("TLS mode: {}", app.tls_mode.as_str())?;
     }
-    if package.interpreter().is_some() {
+    if package.is_some_and(|package| package.interpreter().is_some()) {
         out!("Interpreter: the host's, not measured (simulation)")?;
     }
     Ok(())
