@@ -31,5 +31,5 @@ pub struct Target {
     /// Feeds it, and says whether it took the input. Returning is passing; a panic is a bug.
     pub run: fn(&[u8]) -> bool,
     /// Makes checksums right again, without which every mutation would end at the first of them.
-    pub repair: Option<fn(&mut Vec<u8>)>,
+    pub repair: Option<fn(&mut [u8])>,
 }

@@ -59,7 +59,7 @@ impl Random {
     }
 
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -69,7 +69,7 @@ impl Random {
 
     /// A number below `bound`; 0 where there is none.
     pub fn below(&mut self, bound: usize) -> usize {
-        if bound == 0 { 0 } else { (self.next() % bound as u64) as usize }
+        if bound == 0 { 0 } else { (self.number() % bound as u64) as usize }
     }
 
     fn one_of<'a, T>(&mut self, choices: &'a [T]) -> &'a T {
@@ -77,7 +77,7 @@ impl Random {
     }
 
     fn bytes(&mut self, length: usize) -> Vec<u8> {
-        (0..length).map(|_| self.next() as u8).collect()
+        (0..length).map(|_| self.number() as u8).collect()
     }
 
     /// A range inside `length`, mostly short.
@@ -106,7 +106,7 @@ fn change(input: &mut Vec<u8>, corpus: &[Vec<u8>], random: &mut Random) {
     let at = random.below(input.len());
     match random.below(11) {
         0 => flip(input, at, random),
-        1 => overwrite(input, at, &random.next().to_le_bytes()[..1]),
+        1 => overwrite(input, at, &random.number().to_le_bytes()[..1]),
         2 => {
             let edge = *random.one_of(&EDGES);
             let size = *random.one_of(&[1, 2, 4, 8]);
@@ -138,9 +138,9 @@ fn change(input: &mut Vec<u8>, corpus: &[Vec<u8>], random: &mut Random) {
             input.splice(at..at, word);
         }
         9 => {
-            let number = digits_from(input, at);
+            let digits = digits_from(input, at);
             let word = random.one_of(&WORDS[..5]).bytes();
-            input.splice(number, word);
+            input.splice(digits, word);
         }
         _ => {
             // The same text many times: nesting and repetition.

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 const BLOCK: usize = 512;
 
 /// Recomputes the checksum of every header, as far as headers can be found one after the other.
-pub fn repair(archive: &mut Vec<u8>) {
+pub fn repair(archive: &mut [u8]) {
     let mut at = 0;
     while let Some(header) = archive.get_mut(at..at + BLOCK) {
         if header.iter().all(|&byte| byte == 0) {
