@@ -58,7 +58,8 @@ struct Usage {
 const SIGN: Usage = Usage { sign: true, certify: false, revoke: false };
 const CERTIFY: Usage = Usage { sign: false, certify: true, revoke: false };
 const REVOKE: Usage = Usage { sign: false, certify: false, revoke: true };
-const CERTIFY_AND_REVOKE: Usage = Usage { sign: false, certify: true, revoke: true };
+/// Nothing that an earlier chain has not asked already.
+const KNOWN: Usage = Usage { sign: false, certify: false, revoke: false };
 
 impl Usage {
     fn allowed_by(self, key_usage: &KeyUsage) -> bool {
@@ -105,7 +106,7 @@ pub(crate) const PCK: Shape = Shape {
 
 /// The chain of the PCK CRL's issuer.
 pub(crate) const CRL_ISSUER: Shape = Shape {
-    roles: &[(Role::PckCa, REVOKE), (Role::Root, CERTIFY_AND_REVOKE)],
+    roles: &[(Role::PckCa, REVOKE), (Role::Root, REVOKE)],
     fault: Fault::Collateral,
     format: Id::CrlChainFormat,
     length: Id::CrlChainLength,
@@ -122,7 +123,7 @@ pub(crate) const CRL_ISSUER: Shape = Shape {
 
 /// The chain of the TCB info's signer.
 pub(crate) const TCB_INFO: Shape = Shape {
-    roles: &[(Role::TcbSigning, SIGN), (Role::Root, CERTIFY)],
+    roles: &[(Role::TcbSigning, SIGN), (Role::Root, KNOWN)],
     fault: Fault::Collateral,
     format: Id::TcbChainFormat,
     length: Id::TcbChainLength,
@@ -139,7 +140,7 @@ pub(crate) const TCB_INFO: Shape = Shape {
 
 /// The chain of the QE identity's signer.
 pub(crate) const QE_IDENTITY: Shape = Shape {
-    roles: &[(Role::TcbSigning, SIGN), (Role::Root, CERTIFY)],
+    roles: &[(Role::TcbSigning, SIGN), (Role::Root, KNOWN)],
     fault: Fault::Collateral,
     format: Id::QeChainFormat,
     length: Id::QeChainLength,
@@ -177,11 +178,15 @@ impl Shape {
     }
 }
 
-/// Certificates already read and signatures already verified: the same root and signer stand in several chains.
+/// What is known of certificates from the chains before: the same root, CA and signer stand in several.
+///
+/// A certificate is judged once in each role, in the first chain that has it there, so that one defect is one failure.
 #[derive(Debug, Default)]
 pub(crate) struct Store {
     certificates: Vec<Rc<Certificate>>,
-    signed: Vec<(Rc<Certificate>, Point)>,
+    judged: Vec<(Rc<Certificate>, Role)>,
+    /// Pairs whose signature was verified, with whatever result.
+    links: Vec<(Rc<Certificate>, Point)>,
 }
 
 impl Store {
@@ -194,15 +199,18 @@ impl Store {
         Ok(certificate)
     }
 
-    fn is_signed_by(&mut self, certificate: &Rc<Certificate>, key: &Point) -> bool {
-        if self.signed.iter().any(|(known, by)| known.der == certificate.der && by == key) {
-            return true;
+    /// Whether an earlier chain had this certificate in this role.
+    fn is_judged(&self, certificate: &Certificate, role: Role) -> bool {
+        self.judged.iter().any(|(known, as_role)| *as_role == role && known.der == certificate.der)
+    }
+
+    /// Whether `key` did not sign `certificate`, and no earlier chain has said so already.
+    fn is_news_that_unsigned(&mut self, certificate: &Rc<Certificate>, key: &Point) -> bool {
+        if self.links.iter().any(|(known, by)| known.der == certificate.der && by == key) {
+            return false;
         }
-        let signed = certificate.is_signed_by(key);
-        if signed {
-            self.signed.push((Rc::clone(certificate), *key));
-        }
-        signed
+        self.links.push((Rc::clone(certificate), *key));
+        !certificate.is_signed_by(key)
     }
 }
 
@@ -271,61 +279,40 @@ impl Chain {
         store: &mut Store,
         recorder: &mut Recorder,
     ) -> Option<Self> {
-        let misplaced = self.find(shape, |role, certificate| wrong_name(role, certificate, prefix));
-        let unordered = self.unordered();
-        let ordered = unordered.is_none();
-        record(
-            shape,
-            shape.order,
-            "each certificate's issuer is the next one's subject",
-            unordered,
-            recorder,
-        );
-        if !ordered && misplaced.is_some() {
-            let why = "it cannot be told which certificate plays which role";
+        let places = self.0.iter().zip(shape.roles).enumerate().map(|(index, (certificate, (role, usage)))| {
+            Place { index, certificate, role: *role, usage: *usage, fresh: !store.is_judged(certificate, *role) }
+        });
+        let places: Vec<Place<'_>> = places.collect();
+        let mut record = |id, expected: String, objection: Option<String>| match objection {
+            None => recorder.pass(id, "so, or judged in an earlier chain"),
+            Some(found) => recorder.fail(id, shape.fault, expected, found),
+        };
+
+        let misplaced = objection(&places, |place| wrong_name(place, prefix));
+        let unordered = self.unordered(&places);
+        let lost = unordered.is_some() && misplaced.is_some();
+        record(shape.order, "each certificate's issuer is the next one's subject".to_owned(), unordered);
+        if lost {
             let made = [shape.order, shape.root];
             let skipped: Vec<Id> = shape.later().into_iter().filter(|id| !made.contains(id)).collect();
-            recorder.skip_all(&skipped, why);
+            recorder.skip_all(&skipped, "it cannot be told which certificate plays which role");
             return None;
         }
-        let names = format!("the names of the roles, as \"{prefix}{}\"", shape.roles[0].0.names()[0]);
-        record(shape, shape.names, names, misplaced, recorder);
-
-        let foreign =
-            self.find(shape, |_, certificate| certificate.key().is_none().then(|| "another key".to_owned()));
-        record(shape, shape.keys, "ECDSA P-256 keys", foreign, recorder);
-
+        record(shape.names, format!("\"{prefix}{}\" and so on", shape.roles[0].0.names()[0]), misplaced);
+        record(shape.keys, "ECDSA P-256 keys".to_owned(), objection(&places, foreign_key));
         let unsigned = self.unsigned(store);
-        record(
-            shape,
-            shape.signatures,
-            "each certificate signed by the next, ECDSA with SHA-256",
-            unsigned,
-            recorder,
-        );
-
-        let expired = self.find(shape, |_, certificate| {
-            let (from, until) = certificate.validity();
-            (at < from || at > until).then(|| format!("valid from {from} to {until}"))
+        record(shape.signatures, "each signed by the next, ECDSA with SHA-256".to_owned(), unsigned);
+        let expired = objection(&places, |place| outside_validity(place, at));
+        record(shape.validity, format!("certificates valid at {at}"), expired);
+        let constrained = objection(&places, wrong_constraints);
+        record(shape.constraints, "cA for CAs alone, path lengths that hold".to_owned(), constrained);
+        record(shape.key_usage, "key usages that allow the use".to_owned(), wrong_usage(&places));
+        let objectionable = objection(&places, |place| {
+            place.certificate.objectionable_extension(&[SGX_EXTENSION, SIMULATION_MARKER])
         });
-        record(shape, shape.validity, format!("certificates valid at {at}"), expired, recorder);
+        record(shape.extensions, "none twice, none critical and unknown".to_owned(), objectionable);
 
-        let constrained = self.wrong_constraints(shape);
-        record(shape, shape.constraints, "cA for CAs alone, path lengths that hold", constrained, recorder);
-
-        let misused = self.wrong_usage(shape);
-        record(shape, shape.key_usage, "key usages that allow the use", misused, recorder);
-
-        let objectionable = self.find(shape, |_, certificate| {
-            certificate.objectionable_extension(&[SGX_EXTENSION, SIMULATION_MARKER])
-        });
-        record(
-            shape,
-            shape.extensions,
-            "no extension twice, none critical and unknown",
-            objectionable,
-            recorder,
-        );
+        store.judged.extend(self.0.iter().zip(shape.roles).map(|(known, (role, _))| (Rc::clone(known), *role)));
         Some(self)
     }
 
@@ -337,29 +324,12 @@ impl Chain {
         recorder.check(shape.root, root.der == reference.der, shape.fault, expected, found);
     }
 
-    /// The first certificate of which `objection` has something to say.
-    fn find(
-        &self,
-        shape: &Shape,
-        objection: impl Fn(Role, &Certificate) -> Option<String>,
-    ) -> Option<String> {
-        self.0.iter().zip(shape.roles).find_map(|(certificate, (role, _))| {
-            objection(*role, certificate).map(|what| format!("{}: {what}", title(certificate)))
-        })
-    }
-
     /// Where a certificate does not name the next as its issuer, or the root another than itself.
-    fn unordered(&self) -> Option<String> {
-        let issuers = self.0.iter().skip(1).chain(self.0.last());
-        self.0.iter().zip(issuers).find_map(|(certificate, issuer)| {
-            (certificate.issuer() != issuer.subject()).then(|| {
-                format!(
-                    "{}: issued by {}, not {}",
-                    title(certificate),
-                    certificate.issuer(),
-                    issuer.subject()
-                )
-            })
+    fn unordered(&self, places: &[Place<'_>]) -> Option<String> {
+        objection(places, |place| {
+            let issuer = self.0.get(place.index + 1).map_or(place.certificate, Rc::as_ref);
+            let (named, next) = (place.certificate.issuer(), issuer.subject());
+            (named != next).then(|| format!("issued by {named}, followed by {next}"))
         })
     }
 
@@ -367,34 +337,67 @@ impl Chain {
     /// nothing.
     fn unsigned(&self, store: &mut Store) -> Option<String> {
         self.0.windows(2).find_map(|pair| {
-            let signed = pair[1].key().is_some_and(|key| store.is_signed_by(&pair[0], &key));
-            (!signed).then(|| format!("{}: not signed by {}", title(&pair[0]), title(&pair[1])))
+            // An issuer without a usable key fails the check of keys.
+            let unsigned = pair[1].key().is_some_and(|key| store.is_news_that_unsigned(&pair[0], &key));
+            unsigned.then(|| format!("{}: not signed by {}", title(&pair[0]), title(&pair[1])))
         })
     }
+}
 
-    fn wrong_constraints(&self, shape: &Shape) -> Option<String> {
-        self.0.iter().zip(shape.roles).enumerate().find_map(|(index, (certificate, (role, _)))| {
-            let constraints = certificate.basic_constraints.as_ref();
-            let is_ca = constraints.is_some_and(|constraints| constraints.ca);
-            // RFC 5280, 4.2.1.9: how many CAs may stand between this one and the last certificate.
-            let between = index.saturating_sub(1);
-            let limit = constraints.and_then(|constraints| constraints.path_len_constraint);
-            if is_ca != role.is_ca() {
-                Some(format!("{}: cA is {is_ca}", title(certificate)))
-            } else if limit.is_some_and(|limit| between > usize::from(limit)) {
-                Some(format!("{}: {between} CAs below, more than its path length", title(certificate)))
-            } else {
-                None
-            }
-        })
-    }
+/// One certificate in its place in a chain.
+struct Place<'a> {
+    index: usize,
+    certificate: &'a Certificate,
+    role: Role,
+    usage: Usage,
+    /// Whether no earlier chain had it in this role.
+    fresh: bool,
+}
 
-    fn wrong_usage(&self, shape: &Shape) -> Option<String> {
-        self.0.iter().zip(shape.roles).find_map(|(certificate, (_, usage))| {
-            let allowed = certificate.key_usage.as_ref().is_some_and(|key_usage| usage.allowed_by(key_usage));
-            (!allowed).then(|| format!("{}: its key usage does not allow it", title(certificate)))
-        })
+/// What `objection` has to say of the first certificate that is not judged already.
+fn objection(places: &[Place<'_>], objection: impl Fn(&Place<'_>) -> Option<String>) -> Option<String> {
+    let fresh = places.iter().filter(|place| place.fresh);
+    fresh.into_iter().find_map(|place| Some(format!("{}: {}", title(place.certificate), objection(place)?)))
+}
+
+/// The name that a certificate has instead of one of its role's.
+fn wrong_name(place: &Place<'_>, prefix: &str) -> Option<String> {
+    let Some(name) = place.certificate.common_name() else { return Some("not one common name".to_owned()) };
+    let right = name.strip_prefix(prefix).is_some_and(|rest| place.role.names().contains(&rest));
+    (!right).then(|| "not the name of its role".to_owned())
+}
+
+fn foreign_key(place: &Place<'_>) -> Option<String> {
+    place.certificate.key().is_none().then(|| "another key".to_owned())
+}
+
+fn outside_validity(place: &Place<'_>, at: Timestamp) -> Option<String> {
+    let (from, until) = place.certificate.validity();
+    (at < from || at > until).then(|| format!("valid from {from} to {until}"))
+}
+
+fn wrong_constraints(place: &Place<'_>) -> Option<String> {
+    let constraints = place.certificate.basic_constraints.as_ref();
+    let is_ca = constraints.is_some_and(|constraints| constraints.ca);
+    // RFC 5280, 4.2.1.9: how many CAs may stand between this one and the last certificate.
+    let between = place.index.saturating_sub(1);
+    let limit = constraints.and_then(|constraints| constraints.path_len_constraint);
+    if is_ca != place.role.is_ca() {
+        Some(format!("cA is {is_ca}"))
+    } else if limit.is_some_and(|limit| between > usize::from(limit)) {
+        Some(format!("{between} CAs below, more than its path length"))
+    } else {
+        None
     }
+}
+
+/// Only the CRL issuer's chain uses keys otherwise than the chain before, so that it asks again.
+fn wrong_usage(places: &[Place<'_>]) -> Option<String> {
+    places.iter().filter(|place| place.fresh || place.usage.revoke).find_map(|place| {
+        let key_usage = place.certificate.key_usage.as_ref();
+        let allowed = key_usage.is_some_and(|key_usage| place.usage.allowed_by(key_usage));
+        (!allowed).then(|| format!("{}: {key_usage:?}", title(place.certificate)))
+    })
 }
 
 /// The prefix that every name in the hierarchy below `root` has: of an anchor of the caller's, the root's own.
@@ -409,28 +412,7 @@ pub(crate) fn name_prefix(anchor: Option<AnchorKind>, root: &Certificate) -> Str
     }
 }
 
-/// The name that a certificate has instead of one of its role's.
-fn wrong_name(role: Role, certificate: &Certificate, prefix: &str) -> Option<String> {
-    let Some(name) = certificate.common_name() else { return Some("not one common name".to_owned()) };
-    let right = name.strip_prefix(prefix).is_some_and(|rest| role.names().contains(&rest));
-    (!right).then(|| "not the name of its role".to_owned())
-}
-
 /// How a certificate is called in messages.
-fn title(certificate: &Certificate) -> String {
+pub(crate) fn title(certificate: &Certificate) -> String {
     certificate.common_name().unwrap_or_else(|| certificate.subject().to_string())
-}
-
-/// Records one check of a chain: `objection` is what was found wrong.
-fn record(
-    shape: &Shape,
-    id: Id,
-    expected: impl Into<String>,
-    objection: Option<String>,
-    recorder: &mut Recorder,
-) {
-    match objection {
-        None => recorder.pass(id, "so"),
-        Some(found) => recorder.fail(id, shape.fault, expected, found),
-    }
 }
