@@ -414,17 +414,17 @@ impl Verifier<'_> {
             }
         };
         self.recorder.pass(ids.format, format!("{} entries", crl.len()));
-        let Some(issuer) = issuer else {
-            self.recorder
-                .skip_all(&[ids.issuer, ids.signature, ids.window], "its issuer's certificate is not known");
+        let Some((issuer, key)) = issuer.and_then(|issuer| Some((issuer, issuer.key()?))) else {
+            let why = "its issuer's key is not known";
+            self.recorder.skip_all(&[ids.issuer, ids.signature, ids.window], why);
             return None;
         };
-        let named = crl.issuer == *issuer.subject();
-        let same = same_as.is_none_or(|ca| ca.subject() == issuer.subject() && ca.key() == issuer.key());
-        let expected = format!("a list of {}", chain::title(same_as.unwrap_or(issuer)));
+        let ca = same_as.unwrap_or(issuer);
+        let right = crl.issuer == *ca.subject() && ca.key() == Some(key);
         let found = certificate::common_name(&crl.issuer).unwrap_or_else(|| crl.issuer.to_string());
-        let issued = self.recorder.check(ids.issuer, named && same, fault, expected, format!("of {found}"));
-        let signed = issuer.key().is_some_and(|key| crl.is_signed_by(&key));
+        let expected = format!("a list of {}", chain::title(ca));
+        let issued = self.recorder.check(ids.issuer, right, fault, expected, format!("of {found}"));
+        let signed = crl.is_signed_by(&key);
         let found = if signed { "valid" } else { "not valid" };
         self.recorder.check(ids.signature, signed, fault, "a valid signature of its issuer", found);
         if !signed {
