@@ -4,6 +4,8 @@
 
 mod frameworks;
 mod installation;
+mod live;
+mod quotes;
 mod refusals;
 mod scaffold;
 mod tutorial;
