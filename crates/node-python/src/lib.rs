@@ -15,7 +15,12 @@ use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-create_exception!(_node, NodeError, PyException, "The node cannot start or go on; the message is for the log.");
+create_exception!(
+    _node,
+    NodeError,
+    PyException,
+    "The node cannot start or go on; the message is for the log."
+);
 
 fn failed(error: node::Error) -> PyErr {
     NodeError::new_err(error.to_string())

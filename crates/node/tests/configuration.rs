@@ -181,7 +181,11 @@ fn secrets_are_json_objects() {
         refused(&stage, &running, &json!({ "uuid": APP_ID, "app_secrets": secrets }), "secrets-malformed");
     }
     for body in ["", "[]", "{", r#"{"uuid": 1}"#, r#"{"unknown": 1}"#] {
-        assert_eq!(running.client().ask("POST", "/", body.as_bytes()).problem(), "malformed-request", "{body}");
+        assert_eq!(
+            running.client().ask("POST", "/", body.as_bytes()).problem(),
+            "malformed-request",
+            "{body}"
+        );
     }
 }
 
@@ -232,7 +236,8 @@ fn a_second_configuration_is_refused() {
     // Both are under way at once: the second is complete only after the first was answered.
     let body = json!({ "uuid": APP_ID, "app_secrets": { "first": 1 } }).to_string();
     let second = json!({ "uuid": APP_ID, "app_secrets": { "second": 2 } }).to_string();
-    let head = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{}", second.len(), &second[..10]);
+    let head =
+        format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{}", second.len(), &second[..10]);
     let mut late = running.client();
     late.send(head.as_bytes());
     assert_eq!(running.client().ask("POST", "/", body.as_bytes()).status, 200);
@@ -268,15 +273,19 @@ fn the_owners_certificate_must_fit_its_key() {
     let running = stage.start();
     let make = || {
         let key = rcgen::KeyPair::generate().unwrap();
-        let certificate = rcgen::CertificateParams::new(vec!["owner.fr".into()]).unwrap().self_signed(&key).unwrap();
+        let certificate =
+            rcgen::CertificateParams::new(vec!["owner.fr".into()]).unwrap().self_signed(&key).unwrap();
         (certificate.pem(), key.serialize_pem())
     };
     let ((certificate, key), (_, other_key)) = (make(), make());
-    let with = |certificate: &str, key: &str| {
-        json!({ "uuid": APP_ID, "ssl_certificate": certificate, "ssl_private_key": key })
-    };
+    let with = |certificate: &str, key: &str| json!({ "uuid": APP_ID, "ssl_certificate": certificate, "ssl_private_key": key });
     refused(&stage, &running, &json!({ "uuid": APP_ID }), "certificate-required");
-    refused(&stage, &running, &json!({ "uuid": APP_ID, "ssl_certificate": certificate }), "certificate-required");
+    refused(
+        &stage,
+        &running,
+        &json!({ "uuid": APP_ID, "ssl_certificate": certificate }),
+        "certificate-required",
+    );
     refused(&stage, &running, &with(&certificate, &other_key), "certificate-unusable");
     refused(&stage, &running, &with(&certificate, "x"), "certificate-unusable");
     refused(&stage, &running, &with(&key, &certificate), "certificate-unusable");

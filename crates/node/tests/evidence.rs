@@ -30,7 +30,8 @@ fn a_quote_binds_key_nonce_and_claims() {
 fn bad_nonces_and_methods_are_refused() {
     let stage = Stage::plain();
     let running = stage.start();
-    for query in ["".to_owned(), "?nonce=".into(), format!("?nonce={}", "0".repeat(31)), "?nonce=xyz".into()] {
+    for query in ["".to_owned(), "?nonce=".into(), format!("?nonce={}", "0".repeat(31)), "?nonce=xyz".into()]
+    {
         let answer = running.get(&format!("{PATH}{query}"));
         assert_eq!((answer.status, answer.problem().as_str()), (400, "bad-nonce"), "{query}");
     }

@@ -21,6 +21,7 @@ pub(super) async fn answer(
     ticket: &Ticket,
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
+    ticket.set_asked();
     let answer = match (request.method(), request.uri().path()) {
         (&Method::GET | &Method::HEAD, "/") => welcome(shared),
         (&Method::POST, "/") => configure(shared, ticket, request.into_body()).await,

@@ -39,7 +39,9 @@ async fn read(shared: &Shared, mut body: Incoming) -> Result<Received, Refusal> 
     if announced.lower() > limit as u64 {
         return Err(discard(body, limit).await);
     }
-    let longest = announced.upper().map_or(limit, |upper| usize::try_from(upper).map_or(limit, |upper| upper.min(limit)));
+    let longest = announced
+        .upper()
+        .map_or(limit, |upper| usize::try_from(upper).map_or(limit, |upper| upper.min(limit)));
     while let Some(frame) = body.frame().await {
         // A body that breaks off is a client that is gone: it reads no answer.
         let frame = frame.map_err(|_| Refusal::Malformed { line: 0, column: 0 })?;

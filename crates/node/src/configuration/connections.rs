@@ -37,6 +37,7 @@ struct Entry {
 pub(super) struct Ticket {
     number: u64,
     at_work: Arc<AtomicBool>,
+    asked: AtomicBool,
     configured: AtomicBool,
     register: Arc<Register>,
 }
@@ -55,8 +56,13 @@ impl Connections {
             open.entries.insert(number, Entry { at_work: at_work.clone(), task: None });
             (number, at_work)
         };
-        let ticket =
-            Ticket { number, at_work, configured: AtomicBool::new(false), register: self.register.clone() };
+        let ticket = Ticket {
+            number,
+            at_work,
+            asked: AtomicBool::new(false),
+            configured: AtomicBool::new(false),
+            register: self.register.clone(),
+        };
         let task = spawn(ticket);
         if let Some(entry) = self.register.open().entries.get_mut(&number) {
             entry.task = Some(task);
@@ -105,6 +111,15 @@ impl Ticket {
     pub(super) fn at_work(&self) -> AtWork<'_> {
         self.at_work.store(true, Ordering::Release);
         AtWork(self)
+    }
+
+    /// Notes that a request came.
+    pub(super) fn set_asked(&self) {
+        self.asked.store(true, Ordering::Release);
+    }
+
+    pub(super) fn was_asked(&self) -> bool {
+        self.asked.load(Ordering::Acquire)
     }
 
     /// Notes that this connection brought the accepted configuration.

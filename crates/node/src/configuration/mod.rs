@@ -222,11 +222,14 @@ async fn connection(shared: Arc<Shared>, stream: TcpStream, ticket: Ticket) {
     let mut connection = std::pin::pin!(server.serve_connection(TokioIo::new(stream), service));
     let mut phase = shared.phase.subscribe();
     let served = tokio::select! {
-        served = connection.as_mut() => Some(served),
-        () = reached(&mut phase, Phase::Accepted) => None,
+        _ = connection.as_mut() => true,
+        () = reached(&mut phase, Phase::Accepted) => false,
     };
-    if served.is_none() {
-        connection.as_mut().graceful_shutdown();
+    if !served {
+        // A connection that was not asked anything yet is asked once; its answer closes it.
+        if ticket.was_asked() {
+            connection.as_mut().graceful_shutdown();
+        }
         let _ = connection.await;
     }
     if ticket.has_configured() {

@@ -89,7 +89,8 @@ impl Stage {
             app_id: APP_ID,
             limits: Limits::default(),
         };
-        std::fs::write(stage.archive(), archive(&[("app.py", b"app = None\n"), ("data/x", &[1; 300_000])])).unwrap();
+        std::fs::write(stage.archive(), archive(&[("app.py", b"app = None\n"), ("data/x", &[1; 300_000])]))
+            .unwrap();
         stage
     }
 
@@ -216,7 +217,8 @@ impl Client {
     }
 
     pub fn ask(&mut self, method: &str, path: &str, body: &[u8]) -> Answer {
-        let head = format!("{method} {path} HTTP/1.1\r\nHost: myapp.fr\r\nContent-Length: {}\r\n\r\n", body.len());
+        let head =
+            format!("{method} {path} HTTP/1.1\r\nHost: myapp.fr\r\nContent-Length: {}\r\n\r\n", body.len());
         self.send(head.as_bytes());
         self.send(body);
         self.answer()
@@ -249,7 +251,9 @@ impl Client {
         let mut byte = [0];
         match self.0.read(&mut byte) {
             Ok(count) => count == 0,
-            Err(error) => !matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut),
+            Err(error) => {
+                !matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut)
+            }
         }
     }
 }
