@@ -270,7 +270,7 @@ impl Chain {
     }
 
     /// Makes every check but format, length and root. Nothing comes back where it cannot be told which certificate
-    /// plays which role.
+    /// plays which role; the root is skipped then.
     pub(crate) fn check(
         self,
         shape: &Shape,
@@ -279,9 +279,14 @@ impl Chain {
         store: &mut Store,
         recorder: &mut Recorder,
     ) -> Option<Self> {
-        let places = self.0.iter().zip(shape.roles).enumerate().map(|(index, (certificate, (role, usage)))| {
-            Place { index, certificate, role: *role, usage: *usage, fresh: !store.is_judged(certificate, *role) }
-        });
+        let places =
+            self.0.iter().zip(shape.roles).enumerate().map(|(index, (certificate, (role, usage)))| Place {
+                index,
+                certificate,
+                role: *role,
+                usage: *usage,
+                fresh: !store.is_judged(certificate, *role),
+            });
         let places: Vec<Place<'_>> = places.collect();
         let mut record = |id, expected: String, objection: Option<String>| match objection {
             None => recorder.pass(id, "so, or judged in an earlier chain"),
@@ -293,8 +298,7 @@ impl Chain {
         let lost = unordered.is_some() && misplaced.is_some();
         record(shape.order, "each certificate's issuer is the next one's subject".to_owned(), unordered);
         if lost {
-            let made = [shape.order, shape.root];
-            let skipped: Vec<Id> = shape.later().into_iter().filter(|id| !made.contains(id)).collect();
+            let skipped: Vec<Id> = shape.later().into_iter().filter(|id| *id != shape.order).collect();
             recorder.skip_all(&skipped, "it cannot be told which certificate plays which role");
             return None;
         }
@@ -312,7 +316,9 @@ impl Chain {
         });
         record(shape.extensions, "none twice, none critical and unknown".to_owned(), objectionable);
 
-        store.judged.extend(self.0.iter().zip(shape.roles).map(|(known, (role, _))| (Rc::clone(known), *role)));
+        store
+            .judged
+            .extend(self.0.iter().zip(shape.roles).map(|(known, (role, _))| (Rc::clone(known), *role)));
         Some(self)
     }
 

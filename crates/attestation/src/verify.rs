@@ -113,7 +113,6 @@ pub(crate) fn verify(
 
 /// The four chains, each as far as its certificates' roles are known.
 struct Chains {
-    /// The root that all chains have to end in.
     reference: Option<Reference>,
     pck: Option<Chain>,
     crl_issuer: Option<Chain>,
@@ -121,9 +120,10 @@ struct Chains {
     qe_identity: Option<Chain>,
 }
 
-/// The reference root.
+/// The root that all chains have to end in, and the first word of all names below it.
 struct Reference {
     root: Certificate,
+    prefix: String,
 }
 
 /// One judgement in the making.
@@ -276,7 +276,7 @@ impl Verifier<'_> {
         let roots = || all.into_iter().flatten().map(Chain::root);
         let reference =
             roots().find(|root| self.anchors.find(&root.sha256()).is_some()).or_else(|| roots().next());
-        let Some(reference) = reference.cloned() else {
+        let Some(root) = reference.cloned() else {
             return Chains {
                 reference: None,
                 pck: None,
@@ -285,29 +285,38 @@ impl Verifier<'_> {
                 qe_identity: None,
             };
         };
-        let anchor = self.anchors.find(&reference.sha256());
-        let prefix = chain::name_prefix(anchor, &reference);
+        let prefix = chain::name_prefix(self.anchors.find(&root.sha256()), &root);
+        let reference = Reference { root, prefix };
+        let pck = self.check_chain(&chain::PCK, pck, &reference);
         if let Some(chain) = &pck {
-            self.pck_root(chain, &prefix);
+            self.pck_root(chain, &reference.prefix);
         }
-        let mut check = |shape: &chain::Shape, chain: Option<Chain>, is_pck: bool| {
-            let chain = chain?;
-            if !is_pck {
-                chain.check_root(shape, &reference, self.recorder);
-            }
-            let checked = chain.check(shape, &prefix, self.at, &mut self.store, self.recorder)?;
-            for certificate in checked.certificates() {
-                self.facts.expires(certificate.validity().1);
-            }
-            Some(checked)
+        let mut check_below = |shape: &chain::Shape, chain: Option<Chain>| {
+            let chain = self.check_chain(shape, chain, &reference)?;
+            chain.check_root(shape, &reference.root, self.recorder);
+            Some(chain)
         };
         Chains {
-            pck: check(&chain::PCK, pck, true),
-            crl_issuer: check(&chain::CRL_ISSUER, crl_issuer, false),
-            tcb_info: check(&chain::TCB_INFO, tcb_info, false),
-            qe_identity: check(&chain::QE_IDENTITY, qe_identity, false),
-            reference: Some(Reference { root: reference }),
+            pck,
+            crl_issuer: check_below(&chain::CRL_ISSUER, crl_issuer),
+            tcb_info: check_below(&chain::TCB_INFO, tcb_info),
+            qe_identity: check_below(&chain::QE_IDENTITY, qe_identity),
+            reference: Some(reference),
         }
+    }
+
+    /// Makes every check of a chain but that of its root.
+    fn check_chain(
+        &mut self,
+        shape: &chain::Shape,
+        chain: Option<Chain>,
+        reference: &Reference,
+    ) -> Option<Chain> {
+        let checked = chain?.check(shape, &reference.prefix, self.at, &mut self.store, self.recorder)?;
+        for certificate in checked.certificates() {
+            self.facts.expires(certificate.validity().1);
+        }
+        Some(checked)
     }
 
     /// The PCK chain is the certification data of type 5: PEM, and perhaps one NUL at the end.

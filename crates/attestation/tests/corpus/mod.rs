@@ -1,0 +1,157 @@
+//! The corpus: correct evidence made by our own issuer, and mutants of it, each with exactly one thing broken.
+//!
+//! A mutant is named after its defect and lists the checks that must fail: one, or two for the pairs. [`draft`] makes the
+//! correct evidence and re-signs what a mutant changes, so that nothing but the defect is wrong; one module for each theme
+//! holds the mutants; [`files`] writes them out for other verifiers.
+
+pub mod draft;
+pub mod files;
+
+mod bindings;
+mod chains;
+mod collateral;
+mod crls;
+mod der;
+mod levels;
+mod pairs;
+mod policies;
+mod quotes;
+
+use attestation::checks::Id;
+use attestation::trust::{ExplicitRoot, SimulatedRoot};
+use attestation::{Expected, Input, Judgement, Policy, TrustAnchors, judge_bytes};
+use draft::Draft;
+use jiff::Timestamp;
+
+/// What a case hands in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// A bare quote.
+    Quote,
+    /// An RA-TLS certificate of the interoperable form.
+    Certificate,
+    /// An RA-TLS certificate of the legacy form.
+    Legacy,
+    /// An evidence file with a fresh quote over a nonce.
+    Evidence,
+}
+
+/// Which anchor the verifier is given beside Intel's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Anchor {
+    /// The root of the case, as an explicit one.
+    Explicit,
+    /// The root of the case, as a simulator's.
+    Simulated,
+    /// None.
+    Nothing,
+}
+
+/// One defect: how to make it, and the checks that must fail for it.
+pub struct Mutant {
+    /// Named after the defect; also the name of its folder.
+    pub name: String,
+    /// What is handed in.
+    pub form: Form,
+    /// The checks that must fail, and no others.
+    pub fails: Vec<Id>,
+    make: Box<dyn Fn(&mut Draft)>,
+}
+
+impl Mutant {
+    /// The finished case.
+    pub fn case(&self) -> Case {
+        let mut draft = Draft::new(self.form);
+        (self.make)(&mut draft);
+        draft.finish(self.name.clone(), self.fails.clone())
+    }
+
+    /// The same defect in another form.
+    fn in_form(mut self, form: Form) -> Self {
+        self.form = form;
+        self
+    }
+}
+
+/// A mutant of a bare quote with its collateral.
+fn mutant(name: impl Into<String>, fails: Id, make: impl Fn(&mut Draft) + 'static) -> Mutant {
+    Mutant { name: name.into(), form: Form::Quote, fails: vec![fails], make: Box::new(make) }
+}
+
+/// Everything a verifier needs to judge one piece of evidence, and what must come out.
+#[derive(Clone, Debug)]
+pub struct Case {
+    /// Name of the case.
+    pub name: String,
+    /// What is handed in.
+    pub form: Form,
+    /// The file that is judged.
+    pub subject: Vec<u8>,
+    /// The collateral's JSON; evidence carries its own.
+    pub collateral: Option<Vec<u8>>,
+    /// The root, PEM.
+    pub root: String,
+    /// What the root is to the verifier.
+    pub anchor: Anchor,
+    /// The policy, TOML; empty for the strict one.
+    pub policy: String,
+    /// What the caller expects.
+    pub expected: Expected,
+    /// The time to judge at.
+    pub at: Timestamp,
+    /// The checks that must fail; none for correct evidence.
+    pub fails: Vec<Id>,
+}
+
+impl Case {
+    /// Judges the case.
+    pub fn judge(&self) -> Judgement {
+        let anchors = match self.anchor {
+            Anchor::Nothing => TrustAnchors::intel(),
+            Anchor::Explicit => {
+                TrustAnchors::intel().with_explicit(ExplicitRoot::from_pem(self.root.as_bytes()).unwrap())
+            }
+            Anchor::Simulated => {
+                TrustAnchors::intel().with_simulated(SimulatedRoot::from_pem(self.root.as_bytes()).unwrap())
+            }
+        };
+        let policy = match self.policy.as_str() {
+            "" => Policy::strict(),
+            text => Policy::from_toml(text).unwrap(),
+        };
+        let input = match self.form {
+            Form::Quote => Input::Quote(&self.subject),
+            Form::Certificate | Form::Legacy => Input::Certificate(&self.subject),
+            Form::Evidence => Input::Evidence(&self.subject),
+        };
+        judge_bytes(input, self.collateral.as_deref(), &anchors, &policy, &self.expected, self.at)
+    }
+}
+
+/// Every mutant, pairs included.
+pub fn mutants() -> Vec<Mutant> {
+    let themes = [
+        quotes::mutants(),
+        chains::mutants(),
+        crls::mutants(),
+        collateral::mutants(),
+        levels::mutants(),
+        bindings::mutants(),
+        policies::mutants(),
+        pairs::mutants(),
+    ];
+    themes.into_iter().flatten().collect()
+}
+
+/// Correct evidence of every form: what must be accepted.
+pub fn sound() -> Vec<Case> {
+    let plain = |name: &str, form| Draft::new(form).finish(name.to_owned(), Vec::new());
+    vec![
+        plain("sound-quote", Form::Quote),
+        plain("sound-certificate", Form::Certificate),
+        plain("sound-legacy-certificate", Form::Legacy),
+        plain("sound-evidence", Form::Evidence),
+        Draft::of_processor_ca().finish("sound-processor-ca".to_owned(), Vec::new()),
+        Draft::simulated().finish("sound-simulated".to_owned(), Vec::new()),
+    ]
+}
