@@ -146,12 +146,14 @@ pub fn mutants() -> Vec<Mutant> {
 /// Correct evidence of every form: what must be accepted.
 pub fn sound() -> Vec<Case> {
     let plain = |name: &str, form| Draft::new(form).finish(name.to_owned(), Vec::new());
-    vec![
+    let mut sound = vec![
         plain("sound-quote", Form::Quote),
         plain("sound-certificate", Form::Certificate),
         plain("sound-legacy-certificate", Form::Legacy),
         plain("sound-evidence", Form::Evidence),
         Draft::of_processor_ca().finish("sound-processor-ca".to_owned(), Vec::new()),
         Draft::simulated().finish("sound-simulated".to_owned(), Vec::new()),
-    ]
+    ];
+    sound.extend(policies::sound());
+    sound
 }

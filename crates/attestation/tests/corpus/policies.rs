@@ -3,12 +3,102 @@
 use attestation::checks::Id;
 use attestation::tcb::TcbStatus;
 
-use super::draft::{Draft, MRENCLAVE, NONCE, hours};
-use super::{Form, Mutant, mutant};
+use super::draft::{Draft, MRENCLAVE, MRSIGNER, NONCE, hours};
+use super::{Case, Form, Mutant, mutant};
 
 pub fn mutants() -> Vec<Mutant> {
     [statuses(), advisories(), dates(), machines(), ages()].into_iter().flatten().collect()
 }
+
+/// Genuine evidence just inside of what a policy wants: what must be accepted.
+pub fn sound() -> Vec<Case> {
+    let case = |name: &str, form, policy: &str, make: fn(&mut Draft)| {
+        let mut draft = Draft::new(form);
+        draft.policy = policy.into();
+        make(&mut draft);
+        draft.finish(name.to_owned(), Vec::new())
+    };
+    let out_of_date = |d: &mut Draft| {
+        d.edit_tcb(|info| info.tcb_levels[1].advisory_ids.clear());
+        d.remake_machine(|plan| {
+            let mut sgx = plan.sgx.clone();
+            sgx.components[0] -= 1;
+            plan.set_sgx(sgx);
+        });
+    };
+    let quote = Form::Quote;
+    vec![
+        case(
+            "sound-within-grace",
+            quote,
+            "allowed_tcb_statuses = [\"OutOfDate\"]\ngrace_days = 201",
+            out_of_date,
+        ),
+        case(
+            "sound-tolerated-statuses-together",
+            quote,
+            r#"allowed_tcb_statuses = ["ConfigurationAndSWHardeningNeeded"]"#,
+            |d| {
+                d.edit_tcb(|info| info.tcb_levels[0].tcb_status = "ConfigurationNeeded".into());
+                d.edit_qe(|identity| identity.tcb_levels[0].tcb_status = "SWHardeningNeeded".into());
+            },
+        ),
+        case("sound-tolerated-advisory", quote, TOLERATED, |d| {
+            d.at -= hours(1);
+            d.edit_tcb(|info| info.tcb_levels[0].advisory_ids.push("INTEL-SA-00001".into()));
+        }),
+        case(
+            "sound-number-and-date",
+            quote,
+            "min_tcb_evaluation_data_number = 17\nmin_tcb_date = 2025-08-13",
+            |_| {},
+        ),
+        case(
+            "sound-configuration",
+            quote,
+            r#"
+            allowed_smt = ["enabled"]
+            allowed_dynamic_platform = ["enabled"]
+            allowed_cached_keys = ["enabled"]
+            allowed_ppids = ["07070707070707070707070707070707"]
+            max_collateral_age = "1h"
+            "#,
+            |_| {},
+        ),
+        case(
+            "sound-platform-instance",
+            quote,
+            r#"allowed_platform_instances = ["07070707070707070707070707070707"]"#,
+            |_| {},
+        ),
+        case(
+            "sound-nonce-age-and-size",
+            Form::Evidence,
+            "require_nonce = true\nmax_evidence_age = \"1h\"\nallowed_enclave_sizes = [4096]",
+            |d| {
+                d.expected.nonce = Some(NONCE.to_vec());
+                d.expected.nonce_issued_at = Some(d.at - hours(1));
+                d.expected.mrenclave_by_size = [(1024, [0; 32]), (4096, MRENCLAVE)].into();
+            },
+        ),
+        case("sound-expectations", quote, "", |d| {
+            d.expected.mrenclave = vec![[0; 32], MRENCLAVE];
+            d.expected.mrsigner = Some(MRSIGNER);
+            d.expected.isv_prod_id = Some(5);
+            d.expected.min_isv_svn = Some(6);
+            d.expected.report_data = Some([0; 64]);
+        }),
+    ]
+}
+
+/// Tolerates one advisory until the time that cases are judged at.
+const TOLERATED: &str = r#"
+    [[advisory]]
+    id = "INTEL-SA-00001"
+    owner = "us"
+    reason = "tolerated"
+    expires = 2026-03-01T12:00:00Z
+"#;
 
 /// A defect that only this policy minds.
 fn under(name: &str, id: Id, policy: &'static str, make: impl Fn(&mut Draft) + 'static) -> Mutant {
@@ -55,13 +145,6 @@ fn statuses() -> Vec<Mutant> {
 }
 
 fn advisories() -> Vec<Mutant> {
-    let listed = r#"
-        [[advisory]]
-        id = "INTEL-SA-00001"
-        owner = "us"
-        reason = "tolerated"
-        expires = 2026-03-01T12:00:00Z
-    "#;
     let with = |d: &mut Draft, id: &str| {
         let id = id.to_owned();
         d.edit_tcb(|info| info.tcb_levels[0].advisory_ids.push(id));
@@ -71,10 +154,10 @@ fn advisories() -> Vec<Mutant> {
         mutant("advisory-of-the-qe", Id::PolicyAdvisories, |d| {
             d.edit_qe(|identity| identity.tcb_levels[0].advisory_ids.push("INTEL-SA-00001".into()));
         }),
-        under("advisory-tolerated-until-now", Id::PolicyAdvisories, listed, move |d| {
+        under("advisory-tolerated-until-now", Id::PolicyAdvisories, TOLERATED, move |d| {
             with(d, "INTEL-SA-00001")
         }),
-        under("advisory-other-than-the-tolerated", Id::PolicyAdvisories, listed, move |d| {
+        under("advisory-other-than-the-tolerated", Id::PolicyAdvisories, TOLERATED, move |d| {
             d.at = d.at - hours(1);
             with(d, "INTEL-SA-00002");
         }),
