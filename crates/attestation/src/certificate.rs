@@ -268,3 +268,66 @@ pub fn single_from_pem(pem: &[u8]) -> Result<Vec<u8>, Error> {
         (_, before) => Err(Error::malformed("certificate", "one certificate", format!("{}", before + 1))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use proptest::prelude::*;
+
+    fn pem(ders: &[&[u8]], line_end: &str) -> String {
+        let block = |der: &&[u8]| {
+            format!(
+                "-----BEGIN CERTIFICATE-----{line_end}{}{line_end}-----END CERTIFICATE-----{line_end}",
+                STANDARD.encode(der)
+            )
+        };
+        ders.iter().map(block).collect()
+    }
+
+    #[test]
+    fn pem_has_one_spelling_but_for_its_line_ends() {
+        let ders: [&[u8]; 2] = [b"one", b"another"];
+        for line_end in ["\n", "\r\n"] {
+            assert_eq!(chain_from_pem(pem(&ders, line_end).as_bytes()).unwrap(), ders);
+        }
+        let good = pem(&ders, "\n");
+        let bad = [
+            String::new(),
+            "\n".into(),
+            format!("{good} "),
+            format!("{good}\0"),
+            format!("x{good}"),
+            good.replacen("b25l", "b25\t", 1),
+            good.replacen("b25l", "b2 5l", 1),
+            good.replacen("b25l", "", 1),
+            good.replacen("END CERT", "END KERT", 1),
+            good.replace("CERTIFICATE", "TRUSTED CERTIFICATE"),
+        ];
+        for text in bad {
+            assert!(chain_from_pem(text.as_bytes()).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn numbers_and_sizes_are_limited() {
+        let many: Vec<&[u8]> = vec![b"one"; MAX_CERTIFICATES];
+        assert_eq!(chain_from_pem(pem(&many, "\n").as_bytes()).unwrap().len(), MAX_CERTIFICATES);
+        let more: Vec<&[u8]> = vec![b"one"; MAX_CERTIFICATES + 1];
+        assert!(chain_from_pem(pem(&more, "\n").as_bytes()).is_err());
+        assert!(matches!(chain_from_pem(&vec![b'\n'; MAX_PEM_LEN + 1]), Err(Error::TooLarge { .. })));
+        assert!(matches!(Certificate::parse(&vec![0x30; MAX_LEN + 1]), Err(Error::TooLarge { .. })));
+        assert!(single_from_pem(pem(&[b"one", b"two"], "\n").as_bytes()).is_err());
+        assert_eq!(single_from_pem(pem(&[b"one"], "\n").as_bytes()).unwrap(), b"one");
+    }
+
+    proptest! {
+        #[test]
+        fn hostile_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
+            let _ = Certificate::parse(&bytes);
+            let _ = chain_from_pem(&bytes);
+            let _ = crate::crl::Crl::parse(&bytes);
+            let _ = crate::pck::SgxExtension::parse(&bytes);
+        }
+    }
+}

@@ -272,3 +272,93 @@ fn machine_ids(field: &str, list: Vec<String>) -> Result<BTreeSet<[u8; 16]>, Err
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn refused(toml: &str, why: &str) {
+        let error = Policy::from_toml(toml).unwrap_err().to_string();
+        assert!(error.contains(why), "{toml}: {error}");
+    }
+
+    #[test]
+    fn an_empty_file_is_the_strict_policy_under_another_name() {
+        let strict = Policy { name: "custom".into(), ..Policy::strict() };
+        assert_eq!(Policy::from_toml("").unwrap(), strict);
+    }
+
+    #[test]
+    fn every_field_is_read() {
+        let policy = Policy::from_toml(
+            r#"
+            name = "all"
+            allowed_tcb_statuses = ["UpToDate", "OutOfDate"]
+            grace_days = 30
+            min_tcb_evaluation_data_number = 17
+            min_tcb_date = 2024-03-13
+            allowed_smt = ["disabled", "unstated"]
+            allowed_dynamic_platform = ["disabled"]
+            allowed_cached_keys = ["enabled"]
+            allowed_ppids = ["00112233445566778899aabbccddeeff"]
+            allowed_platform_instances = ["FFEEDDCCBBAA99887766554433221100"]
+            allowed_enclave_sizes = [1024, 4096]
+            max_collateral_age = "30d"
+            max_evidence_age = "PT10M"
+            require_nonce = true
+            [[advisory]]
+            id = "INTEL-SA-00615"
+            owner = "me"
+            reason = "why not"
+            expires = "2030-01-02T03:04:05Z"
+            "#,
+        )
+        .unwrap();
+        assert_eq!(policy.name(), "all");
+        assert_eq!(policy.allowed_statuses, BTreeSet::from([TcbStatus::UpToDate, TcbStatus::OutOfDate]));
+        assert_eq!(policy.grace, Some(SignedDuration::from_hours(30 * 24)));
+        assert_eq!(policy.min_evaluation_data_number, Some(17));
+        assert_eq!(policy.min_tcb_date, Some("2024-03-13T00:00:00Z".parse().unwrap()));
+        assert_eq!(policy.smt, Some(BTreeSet::from([FlagState::Disabled, FlagState::Unstated])));
+        assert_eq!(policy.dynamic_platform, Some(BTreeSet::from([FlagState::Disabled])));
+        assert_eq!(policy.cached_keys, Some(BTreeSet::from([FlagState::Enabled])));
+        let machines = policy.machines.unwrap();
+        assert!(
+            machines.ppids.iter().any(|id| id[0] == 0)
+                && machines.platform_instances.iter().any(|id| id[0] == 0xff)
+        );
+        assert_eq!(policy.enclave_sizes, Some(BTreeSet::from([1024, 4096])));
+        assert_eq!(policy.max_collateral_age, Some(SignedDuration::from_hours(30 * 24)));
+        assert_eq!(policy.max_evidence_age, Some(SignedDuration::from_mins(10)));
+        assert!(policy.require_nonce);
+        assert_eq!(policy.advisories[0].expires, "2030-01-02T03:04:05Z".parse().unwrap());
+    }
+
+    #[test]
+    fn what_is_wrong_in_a_file_is_refused() {
+        refused("alowed_tcb_statuses = []", "unknown field");
+        refused("allowed_tcb_statuses = []", "none");
+        refused("allowed_tcb_statuses = [\"Fine\"]", "unknown variant");
+        refused("allowed_tcb_statuses = [\"Revoked\"]", "never can");
+        refused("allowed_tcb_statuses = [\"OutOfDate\"]", "grace_days");
+        refused("allowed_tcb_statuses = [\"OutOfDateConfigurationNeeded\"]", "grace_days");
+        refused("grace_days = 3", "grace_days");
+        refused("min_tcb_date = \"soon\"", "min_tcb_date");
+        refused("min_tcb_date = 7", "min_tcb_date");
+        refused("max_collateral_age = \"0s\"", "max_collateral_age");
+        refused("max_collateral_age = \"-1d\"", "max_collateral_age");
+        refused("max_evidence_age = \"1 month\"", "max_evidence_age");
+        refused("allowed_ppids = [\"00\"]", "allowed_ppids");
+        refused("allowed_smt = [\"on\"]", "unknown variant");
+        let advisory = |owner: &str| {
+            format!(
+                "advisory = [{{ id = \"INTEL-SA-1\", owner = \"{owner}\", reason = \"r\", expires = 2030-01-01 }}]"
+            )
+        };
+        assert!(Policy::from_toml(&advisory("me")).is_ok());
+        refused(&advisory(" "), "owner");
+        refused("advisory = [{ id = \"INTEL-SA-1\", owner = \"me\", reason = \"r\" }]", "expires");
+        refused(&" ".repeat(MAX_LEN + 1), "bytes");
+    }
+}

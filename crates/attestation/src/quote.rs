@@ -289,3 +289,103 @@ impl<'a> Rest<'a> {
         Ok(array)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use proptest::prelude::*;
+
+    fn quote(auth_data: Vec<u8>, certification_data: Vec<u8>) -> Quote {
+        Quote {
+            header: Header {
+                version: VERSION,
+                attestation_key_type: ATTESTATION_KEY_ECDSA_P256,
+                tee_type: TEE_SGX,
+                qe_svn: 10,
+                pce_svn: 15,
+                qe_vendor_id: QE_VENDOR_INTEL,
+                user_data: [5; 20],
+            },
+            report: EnclaveReport { isv_svn: 7, ..EnclaveReport::default() },
+            signature: QuoteSignature {
+                signature: [1; 64],
+                attestation_key: [2; 64],
+                qe_report: EnclaveReport { isv_svn: 8, ..EnclaveReport::default() },
+                qe_report_signature: [3; 64],
+                qe_auth_data: auth_data,
+                certification_data_type: CERTIFICATION_PCK_CHAIN,
+                certification_data,
+            },
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn parse_undoes_to_bytes(auth in prop::collection::vec(any::<u8>(), 0..80), data in prop::collection::vec(any::<u8>(), 0..80)) {
+            let quote = quote(auth, data);
+            prop_assert_eq!(Quote::parse(&quote.to_bytes()).unwrap(), quote);
+        }
+
+        #[test]
+        fn hostile_bytes_never_panic_and_what_parses_is_kept(bytes in prop::collection::vec(any::<u8>(), 0..2000)) {
+            if let Ok(quote) = Quote::parse(&bytes) {
+                prop_assert_eq!(quote.to_bytes(), bytes.clone());
+            }
+            let _ = Quote::recognise(&bytes);
+        }
+
+        #[test]
+        fn a_changed_length_is_never_the_same_quote(at in 0usize..2, value in any::<[u8; 4]>()) {
+            let bytes = quote(vec![4; 32], vec![6; 100]).to_bytes();
+            let place = [SIGNED_LEN, bytes.len() - 104][at];
+            let mut other = bytes.clone();
+            other[place..place + 4].copy_from_slice(&value);
+            prop_assume!(other != bytes);
+            prop_assert!(Quote::parse(&other).is_err());
+        }
+    }
+
+    #[test]
+    fn every_truncation_is_refused() {
+        let bytes = quote(vec![4; 32], vec![6; 100]).to_bytes();
+        for length in 0..bytes.len() {
+            assert!(Quote::parse(&bytes[..length]).is_err(), "{length}");
+        }
+        assert_eq!(quote(Vec::new(), Vec::new()).to_bytes().len(), MIN_LEN);
+    }
+
+    #[test]
+    fn bytes_after_a_quote_are_told_and_refused() {
+        let quote = quote(vec![4; 32], vec![6; 100]);
+        let mut bytes = quote.to_bytes();
+        bytes.extend([0, 0, 0]);
+        assert_eq!(Quote::parse_prefix(&bytes).unwrap(), (quote, 3));
+        assert!(Quote::parse(&bytes).unwrap_err().to_string().contains("3 more bytes"));
+    }
+
+    #[test]
+    fn sizes_are_limited() {
+        assert!(matches!(Quote::parse(&vec![0; MAX_LEN + 1]), Err(Error::TooLarge { .. })));
+        assert!(matches!(Quote::recognise(&vec![0; MAX_LEN + 1]), Err(Error::TooLarge { .. })));
+        assert!(matches!(Quote::recognise(&vec![b'0'; MAX_TEXT_LEN + 1]), Err(Error::TooLarge { .. })));
+        assert!(matches!(Quote::recognise(&vec![b'0'; 2 * MAX_LEN + 2]), Err(Error::TooLarge { .. })));
+        assert!(Quote::recognise(&vec![b'0'; 2 * MAX_LEN]).is_ok());
+        assert!(Quote::recognise(&vec![0; MAX_LEN]).is_ok());
+    }
+
+    #[test]
+    fn text_is_recognised_and_other_text_refused() {
+        let raw = quote(vec![4; 32], vec![6; 100]).to_bytes();
+        let (hex, base64) = (hex::encode(&raw), STANDARD.encode(&raw));
+        let pem = format!("-----BEGIN SGX QUOTE-----\r\n{base64}\r\n-----END SGX QUOTE-----");
+        for text in [&hex, &format!("0x{hex}\n"), &base64, &format!(" {base64}\n"), &pem] {
+            assert_eq!(Quote::recognise(text.as_bytes()).unwrap(), raw);
+        }
+        let twice = format!("{pem}\n{pem}");
+        let certificate = pem.replace("SGX QUOTE", "CERTIFICATE");
+        for text in ["", " ", "quote!", &twice, &certificate, &pem[..pem.len() - 3]] {
+            assert!(Quote::recognise(text.as_bytes()).is_err(), "{text}");
+        }
+    }
+}

@@ -252,3 +252,60 @@ pub(crate) fn non_empty<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     }
     Ok(list)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_worst_of_two_statuses_keeps_what_is_wrong_with_either() {
+        use TcbStatus::*;
+        for status in TcbStatus::ALL {
+            assert_eq!(status.worst(status), status);
+            assert_eq!(status.worst(UpToDate), status);
+            assert_eq!(status.worst(Revoked), Revoked);
+            for other in TcbStatus::ALL {
+                assert_eq!(status.worst(other), other.worst(status));
+                assert!(status.worst(other) >= status.max(other), "{status} and {other}");
+            }
+        }
+        assert_eq!(SWHardeningNeeded.worst(ConfigurationNeeded), ConfigurationAndSWHardeningNeeded);
+        assert_eq!(SWHardeningNeeded.worst(OutOfDate), OutOfDate);
+        assert_eq!(ConfigurationAndSWHardeningNeeded.worst(OutOfDate), OutOfDateConfigurationNeeded);
+        assert_eq!(OutOfDateConfigurationNeeded.worst(SWHardeningNeeded), OutOfDateConfigurationNeeded);
+    }
+
+    #[test]
+    fn names_are_intels() {
+        for status in TcbStatus::ALL {
+            assert_eq!(serde_json::to_string(&status).unwrap(), format!("\"{status}\""));
+        }
+    }
+
+    #[test]
+    fn times_have_one_form() {
+        #[derive(Deserialize)]
+        struct At(#[serde(deserialize_with = "utc_time")] Timestamp);
+        let read = |text: &str| serde_json::from_str::<At>(&format!("\"{text}\"")).map(|at| at.0).ok();
+        assert_eq!(read("2025-06-19T10:56:11Z"), Some("2025-06-19T10:56:11Z".parse().unwrap()));
+        for text in [
+            "",
+            "2025-06-19",
+            "2025-06-19T10:56:11",
+            "2025-06-19 10:56:11Z",
+            "2025-06-19T10:56:11z",
+            "2025-06-19T10:56:11+00",
+            "2025-13-19T10:56:11Z",
+            "2025-06-31T10:56:11Z",
+            "2025-06-19T10:56:1１Z",
+        ] {
+            assert_eq!(read(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_limited() {
+        assert!(matches!(TcbInfo::parse(&" ".repeat(MAX_LEN + 1)), Err(Error::TooLarge { .. })));
+    }
+}
