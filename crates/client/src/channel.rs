@@ -64,6 +64,12 @@ impl Channel {
         Channel { target: target.clone(), accepted: Accepted::Keys(record.keys()) }
     }
 
+    /// A channel to the enclave's own key alone, for what nobody else may learn: a certificate of the owner's, which
+    /// the application may serve, exists elsewhere too and is refused.
+    pub(crate) fn to_enclave(record: &Record, target: &Target) -> Channel {
+        Channel { target: target.clone(), accepted: Accepted::Keys(vec![record.spki_sha256()]) }
+    }
+
     /// A channel to whoever answers, for [`crate::live`] alone.
     pub(crate) fn to_anyone(target: &Target) -> Channel {
         Channel { target: target.clone(), accepted: Accepted::Anyone }

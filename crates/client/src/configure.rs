@@ -3,7 +3,8 @@
 //! JSON `{uuid, app_secrets?, app_sealed_secrets?, code_secret_key?, ssl_private_key?, ssl_certificate?}`,
 //! sealed secrets in base64url without padding, the code key in hex. The node checks all of it before it
 //! changes anything, and answers 200 or 4xx with `application/problem+json` (RFC 9457). Sent only over a
-//! channel to a verified enclave.
+//! channel to the key of a verified enclave, and only to a node that says it waits: what was configured before
+//! is an application, which has no business with the keys.
 
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use zeroize::Zeroizing;
 use crate::channel::Channel;
 use crate::error::Error;
 use crate::exchange::{Answer, Question, ask};
+use crate::health;
 use crate::records::Record;
 use crate::target::Target;
 
@@ -69,6 +71,8 @@ struct Problem {
 /// Configures the node of this record. On [`Error::Refused`] the node has changed nothing and still waits.
 pub fn configure(record: &Record, target: &Target, configuration: &Configuration) -> Result<(), Error> {
     let body = body(record, configuration)?;
+    let channel = Channel::to_enclave(record, target);
+    require_waiting(record, &channel)?;
     let question = Question {
         method: Method::POST,
         path: "/",
@@ -77,7 +81,7 @@ pub fn configure(record: &Record, target: &Target, configuration: &Configuration
         limit: APPLYING,
         longest: Some(LONGEST_ANSWER),
     };
-    let answer = ask(&Channel::attested(record, target), question)?;
+    let answer = ask(&channel, question)?;
     match answer.status.as_u16() {
         200 => Ok(()),
         status @ 400..=599 => Err(Error::Refused {
@@ -91,6 +95,22 @@ pub fn configure(record: &Record, target: &Target, configuration: &Configuration
             expected: "200 or a 4xx with its reason",
             found: format!("HTTP {status}"),
         }),
+    }
+}
+
+/// Refuses a node that has its configuration already, before anything is sent to it.
+fn require_waiting(record: &Record, channel: &Channel) -> Result<(), Error> {
+    let configured = || Error::Configured { target: channel.target().to_string() };
+    match health::waits_for_configuration(channel) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(configured()),
+        // What the owner's certificate answers for is the application.
+        Err(Error::WrongKey { found, .. })
+            if record.served_spki().map(hex::encode) == Some(found.clone()) =>
+        {
+            Err(configured())
+        }
+        Err(error) => Err(error),
     }
 }
 
@@ -163,11 +183,31 @@ fn reason(answer: &Answer) -> String {
 mod tests {
     use std::sync::{Arc, Mutex};
 
-    use http::Response;
+    use http::{Request, Response};
     use http_body_util::BodyExt;
+    use hyper::body::Incoming;
 
     use super::*;
-    use crate::testing::{APP_ID, Identity, Server, body as text, ok};
+    use crate::testing::{APP_ID, Identity, Server, ServerBody, body as text, ok};
+
+    /// A node that says it waits, and answers a configuration by `configured`.
+    fn waiting<F>(
+        identity: &Identity,
+        configured: impl Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+    ) -> Server
+    where
+        F: Future<Output = Response<ServerBody>> + Send + 'static,
+    {
+        Server::start(identity, move |request| {
+            let configured = configured.clone();
+            async move {
+                match *request.method() {
+                    Method::POST => configured(request).await,
+                    _ => Response::builder().header("Mse-Status", "Waiting").body(text("")).unwrap(),
+                }
+            }
+        })
+    }
 
     fn full() -> Configuration {
         Configuration {
@@ -184,7 +224,7 @@ mod tests {
         let identity = Identity::generate();
         let received = Arc::new(Mutex::new(None));
         let slot = received.clone();
-        let server = Server::start(&identity, move |request| {
+        let server = waiting(&identity, move |request| {
             let slot = slot.clone();
             async move {
                 let (head, body) = request.into_parts();
@@ -214,7 +254,7 @@ mod tests {
     #[test]
     fn a_refusal_is_passed_on_with_its_reason() {
         let identity = Identity::generate();
-        let server = Server::start(&identity, async |_| {
+        let server = waiting(&identity, async |_| {
             let problem = "{\"title\": \"wrong code key\", \"detail\": \"it does not open\\u001b[31m the archive\", \"x\": 1}";
             Response::builder()
                 .status(422)
@@ -230,8 +270,7 @@ mod tests {
     #[test]
     fn an_answer_that_is_neither_yes_nor_no_is_not_taken_for_yes() {
         let identity = Identity::generate();
-        let server =
-            Server::start(&identity, async |_| Response::builder().status(302).body(text("")).unwrap());
+        let server = waiting(&identity, async |_| Response::builder().status(302).body(text("")).unwrap());
         let error = configure(&identity.record(), &server.target(), &full()).unwrap_err();
         assert!(matches!(error, Error::UnexpectedAnswer { .. }), "{error}");
     }
@@ -247,6 +286,31 @@ mod tests {
         let error = configure(&Identity::generate().record(), &server.target(), &full()).unwrap_err();
         assert!(matches!(error, Error::WrongKey { .. }), "{error}");
         assert!(!*called.lock().unwrap());
+    }
+
+    #[test]
+    fn an_application_gets_no_keys_whatever_it_would_answer() {
+        let (identity, posts) = (Identity::generate(), Arc::new(Mutex::new(0)));
+        let counted = posts.clone();
+        let server = Server::start(&identity, move |request| {
+            *counted.lock().unwrap() += usize::from(request.method() == Method::POST);
+            async { ok("thank you") }
+        });
+        let error = configure(&identity.record(), &server.target(), &full()).unwrap_err();
+        assert!(matches!(error, Error::Configured { .. }), "{error}");
+        assert_eq!(*posts.lock().unwrap(), 0);
+    }
+
+    #[test]
+    fn the_owners_certificate_opens_no_channel_for_keys() {
+        let (identity, owner) = (Identity::generate(), Identity::generate());
+        let server = waiting(&owner, async |_| ok(""));
+        let pem = attestation::ratls::RatlsCertificate::parse(&owner.certificate).unwrap().to_pem();
+        let record = identity.record().with_tls_mode(attestation::ratls::TlsMode::OwnerCertificate);
+        let record = record.serving(&pem).unwrap();
+        let error = configure(&record, &server.target(), &full()).unwrap_err();
+        assert!(matches!(error, Error::Configured { .. }), "{error}");
+        assert_eq!(server.connections(), 0, "the handshake ends before anything is said");
     }
 
     #[test]

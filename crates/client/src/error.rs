@@ -100,6 +100,13 @@ pub enum Error {
         reason: String,
     },
 
+    /// The node has its configuration and takes no other.
+    #[error("the node at {target} does not wait for a configuration: it has one, and accepts one only")]
+    Configured {
+        /// The node.
+        target: String,
+    },
+
     /// The node answered with something that the protocol does not know.
     #[error("the peer at {target} does not answer as a node: expected {expected}, found {found}")]
     UnexpectedAnswer {

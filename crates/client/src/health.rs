@@ -75,6 +75,11 @@ fn get(channel: &Channel, path: &str) -> Result<Answer, Error> {
     ask(channel, Question { method: Method::GET, path, body: None, what, limit: ANSWERING, longest: None })
 }
 
+/// Whether the configuration server answers, and waits.
+pub(crate) fn waits_for_configuration(channel: &Channel) -> Result<bool, Error> {
+    Ok(is_waiting(&get(channel, "/")?))
+}
+
 fn is_waiting(answer: &Answer) -> bool {
     answer.headers.get(STATUS_HEADER).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"waiting"))
 }
