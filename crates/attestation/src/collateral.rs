@@ -8,6 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
+use crate::tcb::Object;
 
 /// The longest collateral object that is read, in bytes. Real ones have 10 to 60 kB.
 pub const MAX_LEN: usize = 3 * 1024 * 1024;
@@ -44,10 +45,8 @@ impl Collateral {
     pub fn from_json(json: &[u8]) -> Result<Self, Error> {
         Error::check_size("collateral", json, MAX_LEN)?;
         let expected = "the JSON object of nine strings";
-        if json.trim_ascii_start().first() != Some(&b'{') {
-            return Err(Error::malformed("collateral", expected, "something else"));
-        }
-        serde_json::from_slice(json).map_err(|e| Error::malformed("collateral", expected, e.to_string()))
+        let read: Result<Object<Self>, _> = serde_json::from_slice(json);
+        read.map(|object| object.0).map_err(|e| Error::malformed("collateral", expected, e.to_string()))
     }
 
     /// The JSON object, on several lines, ending in a newline.

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::certificate;
 use crate::collateral::Collateral;
 use crate::error::Error;
+use crate::tcb::{Object, object};
 
 /// The longest evidence file that is read, in bytes.
 pub const MAX_LEN: usize = 4 * 1024 * 1024;
@@ -83,7 +84,9 @@ struct File {
     claims: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     nonce: Option<String>,
+    #[serde(deserialize_with = "object")]
     collateral: Collateral,
+    #[serde(deserialize_with = "object")]
     arguments: Arguments,
 }
 
@@ -95,11 +98,8 @@ impl Evidence {
     pub fn from_json(json: &[u8]) -> Result<Self, Error> {
         Error::check_size("evidence", json, MAX_LEN)?;
         let expected = "an evidence file of version 1";
-        if json.trim_ascii_start().first() != Some(&b'{') {
-            return Err(Error::malformed("evidence", expected, "something else"));
-        }
-        let file: File = serde_json::from_slice(json)
-            .map_err(|e| Error::malformed("evidence", expected, e.to_string()))?;
+        let read: Result<Object<File>, _> = serde_json::from_slice(json);
+        let Object(file) = read.map_err(|e| Error::malformed("evidence", expected, e.to_string()))?;
         if file.version != VERSION {
             return Err(Error::malformed("evidence", "version 1", format!("version {}", file.version)));
         }

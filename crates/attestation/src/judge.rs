@@ -202,11 +202,13 @@ impl Decision {
 
 /// [`decide`] from files.
 pub(crate) fn decide_bytes(input: Input<'_>, collateral: Option<&[u8]>, terms: &Terms<'_>) -> Decision {
-    let collateral = collateral.map(Collateral::from_json);
-    let given = collateral.as_ref().map(Result::as_ref);
+    let given = collateral.map(Collateral::from_json);
+    let given = given.as_ref().map(Result::as_ref);
+    let missing = Error::malformed("collateral", "collateral for the quote", "none");
+    let needed = given.or(Some(Err(&missing)));
     match input {
-        Input::Quote(bytes) => decide(&Case::quote(bytes), given, terms),
-        Input::Certificate(bytes) => decide(&Case::certificate(bytes), given, terms),
+        Input::Quote(bytes) => decide(&Case::quote(bytes), needed, terms),
+        Input::Certificate(bytes) => decide(&Case::certificate(bytes), needed, terms),
         Input::Evidence(json) => match Evidence::from_json(json) {
             Ok(evidence) => {
                 decide(&Case::evidence(&evidence), given.or(Some(Ok(&evidence.collateral))), terms)
@@ -216,7 +218,7 @@ pub(crate) fn decide_bytes(input: Input<'_>, collateral: Option<&[u8]>, terms: &
     }
 }
 
-/// Makes every check there is.
+/// Makes every check there is. Without collateral, what should have held it could not be read.
 fn decide(case: &Case<'_>, collateral: Option<Result<&Collateral, &Error>>, terms: &Terms<'_>) -> Decision {
     let Terms { anchors, policy, expected, at } = *terms;
     let mut recorder = Recorder::new();

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use crate::error::Error;
 use crate::report::EnclaveReport;
-use crate::tcb::{TcbStatus, hex_bytes, is_current, non_empty, utc_time};
+use crate::tcb::{Object, TcbStatus, hex_bytes, is_current, non_empty, object, utc_time};
 
 /// The longest QE identity that is read, in bytes. Real ones have about 1 kB.
 pub const MAX_LEN: usize = 256 * 1024;
@@ -60,6 +60,7 @@ pub struct QeIdentity {
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct QeLevel {
     /// The version a QE needs to reach it.
+    #[serde(deserialize_with = "object")]
     pub tcb: QeTcb,
     /// The date of the level.
     #[serde(deserialize_with = "utc_time")]
@@ -86,7 +87,8 @@ impl QeIdentity {
     /// [`Error::TooLarge`] above [`MAX_LEN`]; [`Error::Malformed`] for anything but that structure.
     pub fn parse(json: &str) -> Result<Self, Error> {
         Error::check_size("QE identity", json.as_bytes(), MAX_LEN)?;
-        serde_json::from_str(json).map_err(|e| {
+        let read: Result<Object<Self>, _> = serde_json::from_str(json);
+        read.map(|object| object.0).map_err(|e| {
             Error::malformed("QE identity", "the strict JSON of QE identity version 2", e.to_string())
         })
     }

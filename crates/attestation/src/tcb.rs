@@ -3,7 +3,11 @@
 //! Trusts nothing until [`crate::verify`] has seen the signature over the very text. Format: Intel PCS API v4, "Get SGX TCB
 //! Info", version 3. The JSON is read strictly: an unknown or doubled field refuses the whole.
 
+use std::marker::PhantomData;
+
 use jiff::Timestamp;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::error::Error;
@@ -138,6 +142,7 @@ pub struct TcbInfo {
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct TcbLevel {
     /// The versions a platform needs to reach it.
+    #[serde(deserialize_with = "object")]
     pub tcb: Tcb,
     /// The date of the level.
     #[serde(deserialize_with = "utc_time")]
@@ -154,6 +159,7 @@ pub struct TcbLevel {
 #[serde(deny_unknown_fields)]
 pub struct Tcb {
     /// Minimum of each component.
+    #[serde(deserialize_with = "components")]
     pub sgxtcbcomponents: [Component; 16],
     /// Minimum of the provisioning certification enclave's SVN.
     pub pcesvn: u16,
@@ -179,7 +185,8 @@ impl TcbInfo {
     /// [`Error::TooLarge`] above [`MAX_LEN`]; [`Error::Malformed`] for anything but that structure.
     pub fn parse(json: &str) -> Result<Self, Error> {
         Error::check_size("TCB info", json.as_bytes(), MAX_LEN)?;
-        serde_json::from_str(json)
+        let read: Result<Object<Self>, _> = serde_json::from_str(json);
+        read.map(|object| object.0)
             .map_err(|e| Error::malformed("TCB info", "the strict JSON of TCB info version 3", e.to_string()))
     }
 
@@ -242,15 +249,48 @@ pub(crate) fn hex_bytes<'de, D: Deserializer<'de>, const N: usize>(
     Ok(bytes)
 }
 
-/// A list with something in it.
-pub(crate) fn non_empty<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
-    deserializer: D,
-) -> Result<Vec<T>, D::Error> {
-    let list = Vec::deserialize(deserializer)?;
+/// A list of objects with something in it.
+pub(crate) fn non_empty<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    let list: Vec<Object<T>> = Vec::deserialize(deserializer)?;
     if list.is_empty() {
         return Err(serde::de::Error::custom("expected at least one level, found none"));
     }
-    Ok(list)
+    Ok(list.into_iter().map(|object| object.0).collect())
+}
+
+fn components<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[Component; 16], D::Error> {
+    let components: [Object<Component>; 16] = Deserialize::deserialize(deserializer)?;
+    Ok(components.map(|object| object.0))
+}
+
+/// A structure that stands as a JSON object.
+pub(crate) fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+    Object::deserialize(deserializer).map(|object| object.0)
+}
+
+/// A structure that stands as a JSON object: serde's derived structures would read an array of their fields too.
+pub(crate) struct Object<T>(pub(crate) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+        deserializer.deserialize_map(Fields(PhantomData))
+    }
 }
 
 #[cfg(test)]

@@ -235,12 +235,7 @@ impl Verifier<'_> {
     ) -> Option<&'c Collateral> {
         match collateral {
             None => {
-                self.recorder.fail(
-                    Id::CollateralFormat,
-                    Fault::Collateral,
-                    "collateral for the quote",
-                    "none",
-                );
+                self.recorder.skip(Id::CollateralFormat, NO_COLLATERAL);
                 None
             }
             Some(Err(error)) => {

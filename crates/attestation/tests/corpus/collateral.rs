@@ -43,6 +43,7 @@ fn object() -> Vec<Mutant> {
             let end = start + j[start..].find(',').unwrap();
             j.replace_range(start..end, "null");
         }),
+        mutant("collateral-missing", Id::CollateralFormat, |d| d.without_collateral = true),
         mutant("collateral-too-large", Id::CollateralFormat, |d| {
             d.collateral.pck_crl_issuer_chain = " ".repeat(attestation::collateral::MAX_LEN);
         }),
@@ -214,6 +215,7 @@ fn tcb_info() -> Vec<Mutant> {
         text("unknown-field-in-a-component", r#"{"svn":11}"#, r#"{"svn":11,"more":1}"#),
         text("field-twice", "{", r#"{"id":"SGX","#),
         text("level-status-twice", r#""tcbStatus":"#, r#""tcbStatus":"UpToDate","tcbStatus":"#),
+        text("component-as-array", r#"{"svn":11}"#, "[11]"),
         text("component-as-text", r#"{"svn":11}"#, r#"{"svn":"11"}"#),
         text("component-as-float", r#"{"svn":11}"#, r#"{"svn":11.0}"#),
         text("component-256", r#"{"svn":11}"#, r#"{"svn":256}"#),
@@ -233,6 +235,9 @@ fn tcb_info() -> Vec<Mutant> {
         text("fmspc-odd-digits", r#""fmspc":""#, r#""fmspc":"0"#),
         value("no-levels", Id::TcbInfoFormat, |info| info.tcb_levels.clear()),
         mutant("tcb-info-empty-object", Id::TcbInfoFormat, |d| d.set_tcb_text("{}".into())),
+        mutant("tcb-info-in-an-array", Id::TcbInfoFormat, |d| {
+            d.set_tcb_text(format!("[{}]", d.collateral.tcb_info));
+        }),
         mutant("tcb-info-empty", Id::TcbInfoFormat, |d| d.set_tcb_text(String::new())),
         mutant("tcb-info-is-a-qe-identity", Id::TcbInfoVersion, |d| {
             d.set_tcb_text(d.collateral.qe_identity.clone())
@@ -270,6 +275,7 @@ fn qe_identity() -> Vec<Mutant> {
         text("unknown-field", "{", r#"{"more":1,"#),
         text("field-twice", "{", r#"{"id":"QE","#),
         text("mrsigner-missing", r#""mrsigner":"#, r#""mrsignerr":"#),
+        text("isvsvn-in-an-array", r#"{"isvsvn":8}"#, "[8]"),
         text("isvsvn-as-text", r#"{"isvsvn":8}"#, r#"{"isvsvn":"8"}"#),
         text("isvsvn-65536", r#"{"isvsvn":8}"#, r#"{"isvsvn":65536}"#),
         text("status-unknown", "UpToDate", "Fine"),

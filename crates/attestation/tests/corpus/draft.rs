@@ -48,6 +48,8 @@ pub struct Draft {
     pub collateral: Collateral,
     /// The collateral file, where it is something else than the collateral.
     pub collateral_file: Option<Vec<u8>>,
+    /// Whether no collateral is handed in at all.
+    pub without_collateral: bool,
     /// The node's TLS key.
     pub key: KeyPair,
     /// What the node claims.
@@ -137,6 +139,7 @@ impl Draft {
                 .issue_collateral(&CollateralPlan::new(&machine.plan, issued, next))
                 .unwrap(),
             collateral_file: None,
+            without_collateral: false,
             claims_bytes: claims.encode(),
             claims,
             key,
@@ -380,7 +383,7 @@ impl Draft {
         let quote = self.quote_file.unwrap_or_else(|| self.quote.to_bytes());
         let collateral = self.collateral_file.unwrap_or_else(|| self.collateral.to_json().into_bytes());
         let (subject, collateral) = match self.form {
-            Form::Quote => (quote, Some(collateral)),
+            Form::Quote => (quote, (!self.without_collateral).then_some(collateral)),
             Form::Certificate | Form::Legacy => (self.certificate, Some(collateral)),
             Form::Evidence => {
                 let evidence = Evidence {

@@ -158,7 +158,7 @@ fn advisories() -> Vec<Mutant> {
             with(d, "INTEL-SA-00001")
         }),
         under("advisory-other-than-the-tolerated", Id::PolicyAdvisories, TOLERATED, move |d| {
-            d.at = d.at - hours(1);
+            d.at -= hours(1);
             with(d, "INTEL-SA-00002");
         }),
     ]
