@@ -2,11 +2,13 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod demo;
 mod frameworks;
 mod installation;
 mod live;
 mod quotes;
 mod refusals;
 mod scaffold;
+mod sgx;
 mod tutorial;
 mod two_homes;
