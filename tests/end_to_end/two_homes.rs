@@ -25,15 +25,24 @@ fn the_tutorial_works_between_two_people() {
     provider.run(&format!("home verify {package} {evidence} --allow-simulated"), 3);
     provider.run("simulator root --output own-root.pem", 0);
     provider.run(&format!("home verify {package} {evidence} --simulated-root own-root.pem"), 3);
+    fs::write(provider.path("no-evidence.json"), "{}").unwrap();
+    let report = provider.run(&format!("home verify {package} --evidence no-evidence.json --format json"), 3);
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&report).unwrap()["verdict"], "refused");
     assert!(!provider.path("verified/ratls.pem").exists());
 
     // Freshness: evidence over the provider's nonce, and over no other.
-    let nonce = "000102030405060708090a0b0c0d0e0f";
+    let nonce = provider.run("home nonce", 0);
+    let nonce = nonce.trim();
     operator.run(&format!("home evidence --nonce {nonce} --output sgx_operator/ app_name"), 0);
     let other = "ff0102030405060708090a0b0c0d0e0f";
     provider.run(&format!("home verify {package} {evidence} --simulated-root root.pem --nonce {other}"), 3);
     assert!(!provider.path("verified/ratls.pem").exists());
-    provider.run(&format!("home verify {package} {evidence} --simulated-root root.pem --nonce {nonce}"), 0);
+    // An age is met by a nonce that this verifier issued; the other person's home has issued none.
+    fs::write(provider.path("fresh.toml"), "max_evidence_age = \"1h\"\n").unwrap();
+    let verify = format!("home verify {package} {evidence} --simulated-root root.pem --policy fresh.toml");
+    operator.run(&format!("{verify} --nonce {nonce}"), 3);
+    provider.run(&verify, 3);
+    provider.run(&format!("{verify} --nonce {nonce}"), 0);
 
     // The operator's own record does not let anybody seal, and sealing wants the provider's.
     let seal =

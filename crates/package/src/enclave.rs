@@ -183,6 +183,11 @@ pub fn manifest(tree: &Tree, node: &NodeConfig, trusted: &[TrustedFile], size_mb
     for path in ["/dev/shm", "/key", "/mse-app", "/root", "/tmp"] {
         line(&format!("    {{ type = \"tmpfs\", path = {} }},", quoted(path)));
     }
+    // Gramine gives the enclave a key only where a mount names it: nothing is kept here, and the node
+    // takes from it the key that is bound to MRENCLAVE, under which it seals its state.
+    line(
+        "    { type = \"encrypted\", path = \"/mse/sealed\", uri = \"file:/mse/sealed\", key_name = \"_sgx_mrenclave\" },",
+    );
     line("]");
 
     line("\n[sys]");

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use package::Package;
 use serde::Serialize;
 
-use crate::exit::Exit;
+use crate::exit::{Exit, Failure};
 use crate::output::{self, Format, out};
 
 /// Print the fingerprint that an enclave of this package must show.
@@ -30,6 +30,9 @@ struct Row {
 
 /// Computes from the package alone; no evidence is involved.
 pub fn run(args: &Args) -> anyhow::Result<Exit> {
+    if let Some(size) = args.size {
+        package::fingerprint::check_size(size).map_err(Failure::usage)?;
+    }
     let package = Package::open(&args.package)?;
     let fingerprints = match args.size {
         Some(size) => vec![(size, package.fingerprint(size)?)],

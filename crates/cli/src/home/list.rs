@@ -34,9 +34,13 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     let width = nodes.iter().map(|node| node.summary.name.as_str().len()).max().unwrap_or(0).max(4);
     out!("{:<width$}  {:<19}  {:<21}  {}", "NAME", "STATE", "ADDRESS", "HOST")?;
     for node in &nodes {
-        let simulated = if node.is_simulated() { "  SIMULATED" } else { "" };
+        let remark = match node.simulated {
+            Some(true) => "  SIMULATED",
+            Some(false) => "",
+            None => "  NOT VERIFIED HERE",
+        };
         out!(
-            "{:<width$}  {:<19}  {:<21}  {}{simulated}",
+            "{:<width$}  {:<19}  {:<21}  {}{remark}",
             node.summary.name.as_str(),
             node.state.to_string(),
             node.summary.listen.to_string(),

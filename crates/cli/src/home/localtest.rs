@@ -12,7 +12,7 @@ use package::python::Interpreter;
 
 use crate::exit::{Exit, Failure};
 use crate::home::package::{self as packaging, ProjectArgs};
-use crate::interrupt::{Group, Scratch};
+use crate::interrupt::{Group, Scratch, Work};
 use crate::output::{out, say};
 use crate::{embedded, places, plain_http, provider_tests};
 
@@ -42,6 +42,7 @@ pub struct Args {
 pub fn run(args: &Args) -> anyhow::Result<Exit> {
     let (project, app) = args.project.open()?;
     let interpreter = Interpreter::discover()?;
+    let work = Work::begin();
     let bar = packaging::progress();
     let site = package::native::install(
         project.requirements.as_deref(),
@@ -51,6 +52,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
         &mut |step| bar.set_message(step.to_owned()),
     );
     bar.finish_and_clear();
+    drop(work);
     let site = site?;
 
     let beside = |name: &str| Some(args.project.folder().join(name)).filter(|path| path.is_file());
@@ -80,7 +82,8 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
         .stderr(Stdio::piped())
         .stdout(Stdio::from(std::io::stderr()))
         .process_group(0);
-    for (variable, name) in [("HOME", "home"), ("TMP_PATH", "tmp"), ("KEY_PATH", "key")] {
+    for (variable, name) in [("HOME", "home"), ("TMPDIR", "tmpdir"), ("TMP_PATH", "tmp"), ("KEY_PATH", "key")]
+    {
         let folder = scratch.path().join(name);
         std::fs::create_dir(&folder)?;
         command.env(variable, folder);
@@ -99,7 +102,13 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
             say!("  | {line}");
         }
     });
-    wait_for_health(&mut server, port, &app.healthcheck_endpoint, Duration::from_secs(args.timeout))?;
+    let limit = Duration::from_secs(args.timeout);
+    if let Err(error) = wait_for_health(&mut server, port, &app.healthcheck_endpoint, limit) {
+        drop(server);
+        // The application's own words come before ours.
+        let _ = log.join();
+        return Err(error);
+    }
     let url = format!("http://localhost:{port}/");
     let exit = if args.no_tests {
         out!("{url}")?;

@@ -8,6 +8,7 @@ mod list;
 mod localtest;
 mod logs;
 pub mod nodes;
+mod nonce;
 mod package;
 mod restart;
 mod run;
@@ -38,6 +39,7 @@ enum Verb {
     Package(package::Args),
     Fingerprint(fingerprint::Args),
     Spawn(spawn::Args),
+    Nonce(nonce::Args),
     Evidence(evidence::Args),
     Verify(verify::Args),
     Seal(seal::Args),
@@ -60,6 +62,7 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
         Verb::Package(args) => package::run(&args),
         Verb::Fingerprint(args) => fingerprint::run(&args),
         Verb::Spawn(args) => spawn::run(&args),
+        Verb::Nonce(args) => nonce::run(&args),
         Verb::Evidence(args) => evidence::run(&args),
         Verb::Verify(args) => verify::run(&args),
         Verb::Seal(args) => seal::run(&args),

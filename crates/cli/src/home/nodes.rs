@@ -35,8 +35,11 @@ pub fn record(name: &NodeName) -> anyhow::Result<Record> {
     })
 }
 
-/// Says SIMULATED wherever a command rests on the record of a simulated enclave.
+/// Says what whoever rests on a record must know: that its enclave is simulated, or that its channel is not attested.
 pub fn announce(record: &Record) {
+    if record.served_spki().is_some() {
+        warn("the application serves its owner's certificate: the channel is not attested");
+    }
     if record.is_simulated() {
         warn(format_args!(
             "{} enclave: it proves nothing about the machine",
@@ -63,8 +66,8 @@ pub struct Node {
     pub summary: NodeSummary,
     /// Its state.
     pub state: NodeState,
-    /// Whether its enclave is simulated.
-    pub simulated: bool,
+    /// Whether its enclave is simulated; unknown where it was not verified here.
+    pub simulated: Option<bool>,
     /// What its port answered.
     pub answer: Probe,
 }
@@ -81,7 +84,7 @@ impl Node {
         };
         let silent = |reason: String| Probe::Silent { reason };
         let record = records.by_node(summary.name.as_str());
-        let simulated = matches!(&record, Ok(Some(record)) if record.is_simulated());
+        let simulated = record.as_ref().ok().and_then(Option::as_ref).map(Record::is_simulated);
         let answer = match (record, target(&summary)) {
             _ if !summary.process.is_alive() => silent("its process does not run".to_owned()),
             (Ok(None), _) => silent("it was not verified here".to_owned()),
@@ -95,9 +98,13 @@ impl Node {
         Node { summary, state, simulated, answer }
     }
 
-    /// Whether its enclave is simulated.
-    pub fn is_simulated(&self) -> bool {
-        self.simulated
+    /// Its platform in words. What was not verified here passes for nothing.
+    pub fn platform_word(&self) -> &'static str {
+        match self.simulated {
+            Some(true) => "SIMULATED (proves nothing)",
+            Some(false) => "sgx",
+            None => "unknown (not verified here)",
+        }
     }
 
     /// Why it is not well.

@@ -1,7 +1,9 @@
 //! `mse home package`: make the tar that the code provider hands to the operator.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
+use anyhow::Context;
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
@@ -11,6 +13,7 @@ use package::{Built, Project};
 use serde::Serialize;
 
 use crate::exit::{Advice, Exit};
+use crate::interrupt::{Scratch, Work};
 use crate::output::{self, Format, out, say};
 use crate::{embedded, places};
 
@@ -96,9 +99,13 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// Builds with the native builder, showing each step.
-pub fn build(project: &Project, encrypt: bool, output: &Path) -> anyhow::Result<Built> {
+/// Builds with the native builder, showing each step. An interruption leaves nothing in `output`.
+fn build(project: &Project, encrypt: bool, output: &Path) -> anyhow::Result<Built> {
     let interpreter = Interpreter::discover()?;
+    let making = || format!("cannot write to {}", output.display());
+    fs::create_dir_all(output).with_context(making)?;
+    let draft = Scratch::inside(output, ".mse-package-").with_context(making)?;
+    let work = Work::begin();
     let bar = progress();
     let built = package::build::build(
         project,
@@ -109,13 +116,21 @@ pub fn build(project: &Project, encrypt: bool, output: &Path) -> anyhow::Result<
                 cache: &places::cache()?.join("packages"),
             },
             encrypt,
-            output,
+            output: draft.path(),
             now: Timestamp::now(),
             progress: &mut |step| bar.set_message(step.to_owned()),
         },
     );
     bar.finish_and_clear();
-    Ok(built?)
+    drop(work);
+    let mut built = built?;
+    // The key first: a package whose code nobody can open is worth nothing. Both names hold the nanosecond.
+    for file in built.key.iter_mut().chain([&mut built.package]) {
+        let place = output.join(file.file_name().unwrap_or_default());
+        fs::rename(&*file, &place).with_context(|| format!("cannot write {}", place.display()))?;
+        *file = place;
+    }
+    Ok(built)
 }
 
 /// A spinner with a line of text; hidden where nobody looks at a terminal.

@@ -44,8 +44,14 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
                 .hint("its sealed state could not be opened; `stop --remove` it and spawn it again")
                 .into());
         }
-        Ok(_) | Err(_) => {
-            return Err(Failure::failed(format!("{} does not answer", args.name))
+        found => {
+            let found = match found {
+                _ if ended => "its process ended".to_owned(),
+                Ok(Probe::Unhealthy { status }) => format!("its health check answers {status}"),
+                Ok(_) => "it does not answer".to_owned(),
+                Err(error) => error.to_string(),
+            };
+            return Err(Failure::failed(format!("{} did not come up again: {found}", args.name))
                 .hint(format!("see `mse home logs {}`", args.name))
                 .into());
         }

@@ -79,7 +79,10 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
         Ok(_) if ended => Err(Failure::failed("the node ended while its application started")
             .hint(format!("see `mse home logs {}`", args.name))
             .into()),
-        Ok(_) => Err(Failure::failed("the application does not answer its health check").into()),
+        // Any other last look ends the waiting with an error.
+        Ok(_) => Err(Failure::failed("the application does not answer its health check")
+            .hint(format!("see `mse home logs {}`", args.name))
+            .into()),
         Err(error) => Err(Failure::failed(error).hint(format!("see `mse home logs {}`", args.name)).into()),
     }
 }

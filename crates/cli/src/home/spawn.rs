@@ -78,6 +78,9 @@ enum PlatformChoice {
     Simulated,
 }
 
+/// What the operator chose, in the output directory.
+const ARGUMENTS: &str = "args.toml";
+
 /// What starts the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum RuntimeChoice {
@@ -88,6 +91,7 @@ enum RuntimeChoice {
 /// Spawns; whatever fails, nothing is left behind.
 pub fn run(args: &Args) -> anyhow::Result<Exit> {
     package::fingerprint::check_size(args.size).map_err(Failure::usage)?;
+    check_output(&args.output)?;
     let package = Package::open(&args.package)?;
     let runtime = nodes::runtime()?;
     let signer = signer_key(args.signer_key.as_deref())?;
@@ -111,26 +115,47 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     };
     let bar = packaging::progress();
     bar.set_message("starting the node");
-    let summary = runtime.spawn(&spec)?;
     let name = args.name.clone();
-    let undo = move || {
-        if let Ok(runtime) = nodes::runtime() {
-            let _ = runtime.stop(&name);
-            let _ = runtime.remove(&name);
-        }
-    };
+    let undo = move || undo(&name, app_id);
     let guard = interrupt::on_interrupt(undo.clone());
-    let result = introduce(args, &package, &runtime, &summary, &subject);
+    let result = runtime
+        .spawn(&spec)
+        .map_err(anyhow::Error::from)
+        .and_then(|summary| introduce(args, &package, &runtime, &summary, &subject));
     bar.finish_and_clear();
     drop(guard);
     if result.is_err() {
         undo();
-        let _ = nodes::records().and_then(|records| Ok(records.forget_node(args.name.as_str())?));
     }
     result?;
     say!("{} waits for its secrets on port {}.", args.name, args.port);
     say!("Give {} to the code provider.", args.output.join("evidence.json").display());
     Ok(Exit::Done)
+}
+
+/// Removes the node that this command made, and what was recorded of it. A node of the same name that was there before
+/// has another id and stays.
+fn undo(name: &NodeName, app_id: Uuid) {
+    let Ok(runtime) = nodes::runtime() else { return };
+    if runtime.summary(name).is_ok_and(|node| node.app_id == app_id) {
+        let _ = runtime.stop(name);
+        let _ = runtime.remove(name);
+        let _ = nodes::records().and_then(|records| Ok(records.forget_node(name.as_str())?));
+    }
+}
+
+/// Refuses a directory whose `mse.toml` or `tests/` are somebody's project, not what an earlier spawn wrote.
+fn check_output(output: &Path) -> anyhow::Result<()> {
+    let is_there = |name: &str| output.join(name).symlink_metadata().is_ok();
+    match ["mse.toml", "tests"].into_iter().find(|name| is_there(name)) {
+        Some(name) if !is_there(ARGUMENTS) => Err(Failure::usage(format!(
+            "{} would be replaced, and no spawn wrote it",
+            output.join(name).display()
+        ))
+        .hint("name a directory of its own with --output")
+        .into()),
+        _ => Ok(()),
+    }
 }
 
 /// Waits for the configuration server, verifies it, writes the record and the files.
@@ -213,14 +238,15 @@ fn wait_for_node(
 fn write_output(output: &Path, package: &Package, evidence: &attestation::Evidence) -> anyhow::Result<()> {
     std::fs::create_dir_all(output).with_context(|| format!("cannot make {}", output.display()))?;
     evidence::write(output, evidence)?;
-    files::write(&output.join("args.toml"), evidence.arguments.to_toml().as_bytes(), PUBLIC)?;
+    files::write(&output.join(ARGUMENTS), evidence.arguments.to_toml().as_bytes(), PUBLIC)?;
     files::write(&output.join("mse.toml"), package.config_toml().as_bytes(), PUBLIC)?;
     let tests = output.join("tests");
-    let draft = tempfile::Builder::new().prefix(".mse-tests-").tempdir_in(output)?;
+    let draft = interrupt::Scratch::inside(output, ".mse-tests-")?;
     package.extract_tests(&draft.path().join("tests"))?;
     if tests.symlink_metadata().is_ok() {
         // The tests of an earlier spawn into the same directory.
-        std::fs::remove_dir_all(&tests).with_context(|| format!("cannot replace {}", tests.display()))?;
+        std::fs::rename(&tests, draft.path().join("earlier"))
+            .with_context(|| format!("cannot replace {}", tests.display()))?;
     }
     std::fs::rename(draft.path().join("tests"), &tests)
         .with_context(|| format!("cannot write {}", tests.display()))?;

@@ -30,7 +30,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     if let Some(reason) = node.reason() {
         out!("Reason: {reason}")?;
     }
-    out!("Platform: {}", if node.is_simulated() { "SIMULATED (proves nothing)" } else { "sgx" })?;
+    out!("Platform: {}", node.platform_word())?;
     out!("Runtime: {}", summary.runtime)?;
     if let ProcessState::Alive { pid, since } = summary.process {
         out!("Process: {pid}, since {since}")?;

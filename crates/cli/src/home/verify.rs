@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use attestation::judgement::{Judgement, Verified};
 use attestation::ratls::RatlsCertificate;
-use attestation::{Evidence, Expected};
+use attestation::{Evidence, Expected, Input};
 use client::collate::Sources;
 use client::live::ChannelKind;
 use client::records::{Origin, Record, Store};
@@ -18,7 +18,7 @@ use crate::exit::{Exit, Failure};
 use crate::files::{self, PUBLIC};
 use crate::home::nodes;
 use crate::judging::{self, Rules, Trust};
-use crate::output::{Format, out, say};
+use crate::output::{Format, out, printable, say};
 use crate::{collateral, live};
 
 /// Check the operator's evidence against your own package. Writes the certificate to trust, only on success.
@@ -95,7 +95,14 @@ type Judged = Result<Box<Verified<Evidence>>, Box<Judgement>>;
 /// Offline, from the operator's file.
 fn judge_the_file(args: &Args, package: Option<&Package>, records: &Store) -> anyhow::Result<Judged> {
     let package = package.ok_or_else(|| Failure::usage("name your package with --package"))?;
-    let mut evidence = read(&args.evidence)?;
+    let (anchors, policy, at) = (args.trust.anchors()?, args.rules.policy()?, args.rules.at());
+    let bytes = files::read(&args.evidence)?;
+    let Ok(mut evidence) = Evidence::from_json(&bytes) else {
+        // Bytes that are not evidence are refused like evidence that is wrong, with a report that says where.
+        let (input, expected) = (Input::Evidence(&bytes), Expected::default());
+        let judgement = attestation::judge_bytes(input, None, &anchors, &policy, &expected, at);
+        return Ok(Err(Box::new(judgement)));
+    };
     if args.collateral.is_some() || args.pccs.is_some() {
         let sources =
             Sources { file: args.collateral.as_deref(), pccs: args.pccs.as_deref(), ..Sources::default() };
@@ -112,8 +119,7 @@ fn judge_the_file(args: &Args, package: Option<&Package>, records: &Store) -> an
             .flatten(),
         ..Expected::default()
     };
-    let (anchors, policy) = (args.trust.anchors()?, args.rules.policy()?);
-    Ok(attestation::admit(evidence, &anchors, &policy, &expected, args.rules.at())
+    Ok(attestation::admit(evidence, &anchors, &policy, &expected, at)
         .map(Box::new)
         .map_err(|refused| Box::new(refused.judgement)))
 }
@@ -149,22 +155,11 @@ fn ask_the_node(
     })
 }
 
-/// Reads the operator's file. Bytes that are not evidence are refused, like evidence that is wrong.
-fn read(path: &Path) -> anyhow::Result<Evidence> {
-    let bytes = files::read(path)?;
-    Evidence::from_json(&bytes)
-        .map_err(|error| Failure::refused(format!("{}: {error}", path.display())).into())
-}
-
 /// The package's fingerprint at the size that the evidence names, which must be one that enclaves are made in. The
-/// evidence selects; the value is the package's own.
+/// evidence selects; the value is the package's own. With another size there is none, and without one nothing is admitted.
 fn fingerprint(package: &Package, size_mb: u64) -> anyhow::Result<BTreeMap<u64, [u8; 32]>> {
     if !SIZES.contains(&size_mb) {
-        let sizes = SIZES.map(|size| size.to_string()).join(", ");
-        return Err(Failure::refused(format!(
-            "refused by policy.enclave_size: expected one of {sizes} MB, found {size_mb} MB"
-        ))
-        .into());
+        return Ok(BTreeMap::new());
     }
     Ok(BTreeMap::from([(size_mb, *package.fingerprint(size_mb)?.as_bytes())]))
 }
@@ -179,7 +174,7 @@ fn describe(
     if let Some(size) = verified.size_mb() {
         out!("Enclave size: {size} MB")?;
     }
-    out!("Host (the operator's choice): {}", certificate.hosts.join(", "))?;
+    out!("Host (the operator's choice): {}", printable(&certificate.hosts.join(", "), ""))?;
     out!("Certificate: from {} to {}", certificate.not_before, certificate.not_after)?;
     if let Some(app) = verified.app() {
         out!("App id: {}", uuid::Uuid::from_bytes(app.app_id))?;
