@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use platform::simulated::Installation;
 
 use crate::exit::{Advice, Failure};
-use crate::output::{self, BAD, CARE, Format, GOOD, Styled, out};
+use crate::output::{self, BAD, CARE, Format, GOOD, Styled, out, printable};
 use crate::{files, places};
 
 /// Whom to trust beside Intel's pinned root.
@@ -100,8 +100,8 @@ pub fn print(judgement: &Judgement, format: Format) -> anyhow::Result<()> {
             Outcome::Skipped => skipped.push(check.id.as_str()),
             Outcome::Fail => {
                 out!("{}  {}: {}", Styled(BAD, "FAIL"), check.id, check.id.question())?;
-                out!("        expected: {}", check.expected)?;
-                out!("        found: {}", check.found)?;
+                out!("        expected: {}", printable(&check.expected, ""))?;
+                out!("        found: {}", printable(&check.found, ""))?;
                 if let Some(fault) = check.fault {
                     out!("        at fault: {fault:?}")?;
                 }
@@ -114,7 +114,7 @@ pub fn print(judgement: &Judgement, format: Format) -> anyhow::Result<()> {
     if let Some(tcb) = judgement.tcb() {
         out!("TCB status: {} (level of {})", tcb.status, tcb.date)?;
         if !tcb.advisories.is_empty() {
-            out!("Advisories: {}", tcb.advisories.join(", "))?;
+            out!("Advisories: {}", printable(&tcb.advisories.join(", "), ""))?;
         }
     }
     out!("Policy: {}", judgement.policy())?;
@@ -148,7 +148,9 @@ pub fn refusal(judgement: &Judgement) -> Failure {
     };
     let failure = Failure::refused(format!(
         "refused by {}: expected {}, found {}",
-        check.id, check.expected, check.found
+        check.id,
+        printable(&check.expected, ""),
+        printable(&check.found, "")
     ));
     let about_the_root = check.id.as_str().ends_with(".root");
     if about_the_root && judgement.platform() == Some(Platform::Simulated) {

@@ -24,12 +24,13 @@ mod simulator;
 
 use std::env;
 use std::ffi::OsString;
+use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::exit::{Exit, chain, exit_of, hint_of};
-use crate::output::{BAD, HINT, Styled, say};
+use crate::output::{BAD, HINT, Styled, printable, say};
 
 /// Run Python web applications in enclaves, and check that you do.
 #[derive(Parser)]
@@ -58,6 +59,10 @@ fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|panic| {
         say!("{} this is a bug in mse: {panic}", Styled(BAD, "error:"));
     }));
+    std::panic::catch_unwind(AssertUnwindSafe(run)).unwrap_or(Exit::Failed.into())
+}
+
+fn run() -> ExitCode {
     let cli = Cli::parse_from(with_default_environment(env::args_os().collect()));
     let result = match cli.command {
         Command::Home(args) => home::run(args),
@@ -73,7 +78,7 @@ fn main() -> ExitCode {
         Ok(exit) => exit.into(),
         Err(error) if is_broken_pipe(&error) => Exit::Done.into(),
         Err(error) => {
-            say!("{} {}", Styled(BAD, "error:"), chain(&error));
+            say!("{} {}", Styled(BAD, "error:"), printable(&chain(&error), "\n\t"));
             if let Some(hint) = hint_of(&error) {
                 say!("{} {hint}", Styled(HINT, "hint:"));
             }
@@ -84,7 +89,11 @@ fn main() -> ExitCode {
 
 /// A reader that closes its end of the pipe (`mse … | head`) has had enough: no error.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+    let error = match error.downcast_ref() {
+        Some(runtime::Error::Output(error)) => Some(error),
+        _ => error.downcast_ref(),
+    };
+    error.is_some_and(|error: &std::io::Error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 /// Puts the default environment's name before a verb that no top-level command has.

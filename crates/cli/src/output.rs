@@ -75,7 +75,39 @@ impl fmt::Display for Styled<'_> {
     }
 }
 
+/// Text that may come from outside, for a terminal: control characters, and those that turn the direction of writing,
+/// are shown as escapes, but for the ones in `kept`. Nobody's certificate can write a verdict of its own.
+pub fn printable(text: &str, kept: &str) -> String {
+    let acts = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        match acts(c) && !kept.contains(c) {
+            true => shown.extend(c.escape_unicode()),
+            false => shown.push(c),
+        }
+    }
+    shown
+}
+
 /// A remark that asks for attention, on standard error.
 pub fn warn(text: impl fmt::Display) {
     talk(format_args!("{} {text}", Styled(CARE, "warning:")));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_from_outside_acts_on_a_terminal() {
+        assert_eq!(
+            printable("CN=\u{1b}[2Kok\nVerdict: accepted", ""),
+            "CN=\\u{1b}[2Kok\\u{a}Verdict: accepted"
+        );
+        assert_eq!(printable("a\nb\tc\u{9b}\r", "\n\t"), "a\nb\tc\\u{9b}\\u{d}");
+        assert_eq!(printable("\u{202e}txt.exe é \"q\"", ""), "\\u{202e}txt.exe é \"q\"");
+    }
 }
