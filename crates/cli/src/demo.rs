@@ -19,10 +19,13 @@ use crate::{places, plain_http};
 /// Show all of it on this machine: package, spawn, verify, seal, run, test, call, and a tampered package refused.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Leave the directory and the running node.
+    /// Leave the directory and the running nodes.
     #[arg(long)]
     keep: bool,
 }
+
+/// The names of the nodes in the story: the honest one, and the one of the tampered package.
+const NODES: [&str; 2] = ["app_name", "tampered_app"];
 
 /// Who types a command.
 #[derive(Clone, Copy)]
@@ -62,8 +65,10 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
         drop(guard);
         let folder = scratch.keep();
         let home = folder.join(Person::Operator.home());
-        out!("Everything is left in {}; the node runs on.", folder.display())?;
-        out!("To stop it: XDG_STATE_HOME={}/state mse home stop --remove app_name", home.display())?;
+        out!("Everything is left in {}; what was spawned runs on. To end it:", folder.display())?;
+        for name in NODES {
+            out!("  XDG_STATE_HOME={}/state mse home stop --remove {name}", home.display())?;
+        }
         told?;
         return Ok(Exit::Done);
     }
@@ -188,7 +193,7 @@ impl Story {
     fn step_ending(&self, person: Person, story: &str, line: &str, exit: Exit) -> anyhow::Result<()> {
         self.announce(person, story, line)?;
         let child = self.command(person, line)?.spawn().context("cannot run mse")?;
-        let status = Group::new(child).child().wait().context("cannot wait for mse")?;
+        let status = Group::of_mse(child).child().wait().context("cannot wait for mse")?;
         if status.code() != Some(exit as i32) {
             return Err(Failure::failed(format!("the demo ends here: mse {line} ended with {status}")).into());
         }
@@ -227,7 +232,7 @@ impl Story {
         );
         self.announce(Person::User, "A door to this enclave and to nothing else, for any browser.", &line)?;
         let mut connection =
-            Group::new(self.command(Person::User, &line)?.spawn().context("cannot run mse connect")?);
+            Group::of_mse(self.command(Person::User, &line)?.spawn().context("cannot run mse connect")?);
         for (path, file) in [("/result/secrets", "result.enc"), ("/result/sealed_secrets", "result2.enc")] {
             let deadline = Instant::now() + Duration::from_secs(30);
             let (status, body) = loop {
@@ -285,7 +290,7 @@ impl Story {
 
     /// Ends what the story started.
     fn stop_nodes(&self) {
-        for name in ["app_name", "tampered_app"] {
+        for name in NODES {
             let Ok(mut command) = self.command(Person::Operator, &format!("home stop --remove {name}"))
             else {
                 continue;
