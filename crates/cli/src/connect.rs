@@ -48,7 +48,7 @@ pub struct Args {
 
 /// Serves until interrupted.
 pub fn run(args: &Args) -> anyhow::Result<Exit> {
-    let mut target = Target::from_url(&args.url)?;
+    let mut target = Target::from_url(&args.url).map_err(Failure::usage)?;
     if let Some(address) = args.resolve {
         target = target.resolve_to(address);
     }
@@ -74,6 +74,10 @@ fn recorded_door(args: &Args, target: &Target) -> anyhow::Result<Forwarder> {
         Failure::refused(format!("no verification of {} is recorded here", path.display()))
             .hint("run `mse home verify` first; it writes the certificate and remembers its verification")
     })?;
+    if record.served_spki().is_some() {
+        // Whoever has the owner's key could be behind such a door.
+        return Err(client::Error::OwnerCertificate { target: target.to_string() }.into());
+    }
     nodes::announce(&record);
     Forwarder::start(&record, target, args.listen).hint("choose another address with --listen")
 }

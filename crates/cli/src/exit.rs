@@ -96,9 +96,39 @@ pub fn exit_of(error: &anyhow::Error) -> Exit {
     if error.chain().any(refused) { Exit::Refused } else { Exit::Failed }
 }
 
-/// The advice an error carries.
+/// The advice an error carries, or what there is to say about one of its kind.
 pub fn hint_of(error: &anyhow::Error) -> Option<&str> {
-    error.downcast_ref::<Failure>().and_then(|failure| failure.hint.as_deref())
+    let carried = error.downcast_ref::<Failure>().and_then(|failure| failure.hint.as_deref());
+    carried.or_else(|| error.chain().find_map(|cause| general_hint(cause)))
+}
+
+/// Advice that is the same whichever command fails.
+fn general_hint(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
+    use client::Error as Client;
+    use runtime::Error as Runtime;
+    match cause.downcast_ref() {
+        Some(Runtime::NameInUse { .. }) => {
+            return Some("choose another name, or remove that node with `mse home stop --remove NAME`");
+        }
+        Some(Runtime::PortInUse { .. }) => {
+            return Some("choose another port with --port, or end what uses it");
+        }
+        Some(Runtime::Listen { .. }) => return Some("choose another --port or --bind address"),
+        Some(Runtime::NoSuchNode { .. }) => return Some("`mse home list` shows the nodes of this machine"),
+        _ => {}
+    }
+    match cause.downcast_ref() {
+        Some(Client::Unreachable { .. }) => Some(
+            "`mse home status NAME` says how a node of this machine is; elsewhere, check address and port",
+        ),
+        Some(Client::Unresolved { .. }) => Some("name the address with --resolve IP"),
+        Some(Client::WrongKey { .. }) => {
+            Some("a node that was spawned anew is another enclave: verify that one")
+        }
+        Some(Client::Expired { .. }) => Some("verify again, with fresh evidence"),
+        Some(Client::Configured { .. }) => Some("`mse home status NAME` says how its application is"),
+        _ => None,
+    }
 }
 
 /// An error and its causes on one line, without repeating what a cause already said.
