@@ -8,10 +8,36 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// How variables begin that cargo sets for build scripts and tests about the package that they belong to.
+const OF_THE_OUTER_PACKAGE: [&str; 12] = [
+    "CARGO_PKG_",
+    "CARGO_MANIFEST_",
+    "CARGO_CFG_",
+    "CARGO_FEATURE_",
+    "CARGO_BIN_",
+    "CARGO_PRIMARY_PACKAGE",
+    "OUT_DIR",
+    "TARGET",
+    "HOST",
+    "PROFILE",
+    "OPT_LEVEL",
+    "DEBUG",
+];
+
 /// Builds `lib_node.so` below the outer build's target directory, and returns its path.
 pub fn build(workspace: &Path, target: &Path, cargo: &Path) -> PathBuf {
     let target = target.join("node");
-    let status = Command::new(cargo)
+    let mut command = Command::new(cargo);
+    // What cargo says of the package that asks would make it build everything anew for each who asks.
+    for (name, _) in env::vars_os() {
+        if name
+            .to_str()
+            .is_some_and(|name| OF_THE_OUTER_PACKAGE.iter().any(|prefix| name.starts_with(prefix)))
+        {
+            command.env_remove(name);
+        }
+    }
+    let status = command
         .current_dir(workspace)
         .args(["build", "--quiet", "--package", "mse-node-python", "--profile", "node", "--target-dir"])
         .arg(&target)

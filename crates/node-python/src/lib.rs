@@ -42,10 +42,6 @@ struct Application {
     module_path: OsString,
     /// What to set in its environment.
     environment: BTreeMap<&'static str, OsString>,
-    /// PEM file, to be read once.
-    certificate: OsString,
-    /// PEM file, to be read once.
-    key: OsString,
     /// Whether its source must stay out of the log.
     confidential: bool,
 }
@@ -68,20 +64,24 @@ impl Node {
         Ok(())
     }
 
-    /// Puts code, secrets, certificate and key in their places.
+    /// Puts code and secrets in their places.
     fn prepare(&self, py: Python<'_>) -> PyResult<Application> {
         let prepared = py.detach(|| self.node.prepare()).map_err(failed)?;
         Ok(Application {
             application: prepared.application,
             module_path: prepared.module_path.into(),
             environment: prepared.environment.into_iter().map(|(name, path)| (name, path.into())).collect(),
-            certificate: prepared.certificate.into(),
-            key: prepared.key.into(),
             confidential: prepared.confidential,
         })
     }
 
-    /// Removes the certificate and key files.
+    /// Writes the certificate to serve and its key; returns the paths of both files.
+    fn write_tls_files(&self) -> PyResult<(OsString, OsString)> {
+        let files = self.node.write_tls_files().map_err(failed)?;
+        Ok((files.certificate.into(), files.key.into()))
+    }
+
+    /// Removes these files.
     fn forget_tls_files(&self) -> PyResult<()> {
         self.node.forget_tls_files().map_err(failed)
     }

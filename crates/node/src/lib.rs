@@ -34,7 +34,7 @@ mod start;
 mod state;
 
 pub use error::Error;
-pub use node::{Application, Node, Setup};
+pub use node::{Application, Node, Setup, TlsFiles};
 pub use refusal::Refusal;
 pub use start::{Started, start};
 

@@ -54,6 +54,15 @@ struct Accepted {
     in_place: bool,
 }
 
+/// The certificate to serve and its key, as files for a server that takes no others: 0600, memory-backed.
+#[derive(Debug, Clone)]
+pub struct TlsFiles {
+    /// The certificate chain, PEM.
+    pub certificate: PathBuf,
+    /// Its private key, PEM.
+    pub key: PathBuf,
+}
+
 /// What is needed to start the application.
 #[derive(Debug, Clone)]
 pub struct Application {
@@ -63,10 +72,6 @@ pub struct Application {
     pub module_path: PathBuf,
     /// The variables that it finds in its environment.
     pub environment: Vec<(&'static str, PathBuf)>,
-    /// The certificate chain to serve: PEM, 0600, memory-backed.
-    pub certificate: PathBuf,
-    /// Its private key: likewise.
-    pub key: PathBuf,
     /// Whether the code is encrypted on the host, so that no line of it belongs in the log.
     pub confidential: bool,
 }
@@ -212,23 +217,14 @@ impl Node {
     }
 
     /// Prepares everything that the application needs, after a configuration was accepted in this run or an earlier
-    /// one. The two TLS files hold a private key: call [`Node::forget_tls_files`] once they were read.
+    /// one.
     pub fn prepare(&self) -> Result<Application> {
         let mut accepted = self.accepted();
-        let Some(configuration) = &accepted.configuration else { return Err(Error::ServerEnded) };
+        let configuration = accepted.configuration.as_ref().ok_or(Error::ServerEnded)?;
         if !accepted.in_place {
             self.put_in_place(configuration).map_err(|refusal| Error::Prepare(refusal.to_string()))?;
+            accepted.in_place = true;
         }
-        let (certificate, key) = match &configuration.certificate {
-            Some(owner) => (owner.chain_pem().to_owned(), Zeroizing::new(owner.key_pem().to_owned())),
-            None => (
-                pem("CERTIFICATE", &self.identity.certificate)?.to_string(),
-                pem("PRIVATE KEY", &self.identity.tls_key)?,
-            ),
-        };
-        accepted.in_place = true;
-        write_atomically(&self.places.tls_certificate(), certificate.as_bytes())?;
-        write_atomically(&self.places.tls_key(), key.as_bytes())?;
         Ok(Application {
             application: self.config.application.clone(),
             module_path: self.places.module.clone(),
@@ -241,13 +237,29 @@ impl Node {
                 ("SEALED_SECRETS_PATH", self.places.sealed_secrets()),
                 ("MODULE_PATH", self.places.module.clone()),
             ],
-            certificate: self.places.tls_certificate(),
-            key: self.places.tls_key(),
             confidential: self.config.code == CodeForm::Encrypted,
         })
     }
 
-    /// Removes the certificate and key which [`Node::prepare`] wrote.
+    /// Writes the certificate that the application serves, and its private key: the owner's where the TLS mode says
+    /// so, else the node's own. Call [`Node::forget_tls_files`] once they were read.
+    pub fn write_tls_files(&self) -> Result<TlsFiles> {
+        let accepted = self.accepted();
+        let configuration = accepted.configuration.as_ref().ok_or(Error::ServerEnded)?;
+        let (chain, private) = match &configuration.certificate {
+            Some(owner) => (owner.chain_pem().to_owned(), Zeroizing::new(owner.key_pem().to_owned())),
+            None => (
+                pem("CERTIFICATE", &self.identity.certificate)?.to_string(),
+                pem("PRIVATE KEY", &self.identity.tls_key)?,
+            ),
+        };
+        let files = TlsFiles { certificate: self.places.tls_certificate(), key: self.places.tls_key() };
+        write_atomically(&files.certificate, chain.as_bytes())?;
+        write_atomically(&files.key, private.as_bytes())?;
+        Ok(files)
+    }
+
+    /// Removes the files which [`Node::write_tls_files`] wrote.
     pub fn forget_tls_files(&self) -> Result<()> {
         places::remove(&self.places.tls_certificate())?;
         places::remove(&self.places.tls_key())

@@ -1,5 +1,5 @@
 //! The body of a configuration: JSON `{uuid, app_secrets?, app_sealed_secrets? (base64url), code_secret_key? (hex),
-//! ssl_private_key? (PEM), ssl_certificate? (PEM)}`, as `DESIGN 6` has it.
+//! ssl_private_key? (PEM), ssl_certificate? (PEM)}`: `docs/reference/protocol.md`.
 //!
 //! Whoever connects writes it. Reading it reveals nothing of this instance: the only answer to a bad one is where it
 //! stops being such JSON, never what stands there.

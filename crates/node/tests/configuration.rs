@@ -60,9 +60,9 @@ fn a_right_configuration_puts_code_and_secrets_in_place() {
     assert_eq!(std::fs::read(places.module.join("data/x")).unwrap(), [1; 300_000]);
     assert_eq!(std::fs::read(places.secrets()).unwrap(), br#"{"clear":true}"#);
     assert_eq!(std::fs::read(places.sealed_secrets()).unwrap(), br#"{"sealed": true}"#);
-    let application = running.node.prepare().unwrap();
-    assert!(application.confidential);
-    for file in [places.secrets(), places.sealed_secrets(), application.key.into(), places.state.clone()] {
+    assert!(running.node.prepare().unwrap().confidential);
+    let tls = running.node.write_tls_files().unwrap();
+    for file in [places.secrets(), places.sealed_secrets(), tls.certificate, tls.key, places.state.clone()] {
         assert_eq!(mode(&file), 0o600, "{}", file.display());
     }
     for directory in [&places.home, &places.tmp, &places.key, &places.module] {
@@ -292,9 +292,9 @@ fn the_owners_certificate_must_fit_its_key() {
     assert_eq!(claims(&running).served_spki, None);
     assert_eq!(running.post(&with(&certificate, &key)).status, 200);
 
-    let application = running.node.prepare().unwrap();
-    assert_eq!(std::fs::read_to_string(&application.certificate).unwrap(), certificate);
-    assert_eq!(std::fs::read_to_string(&application.key).unwrap(), key);
+    let tls = running.node.write_tls_files().unwrap();
+    assert_eq!(std::fs::read_to_string(&tls.certificate).unwrap(), certificate);
+    assert_eq!(std::fs::read_to_string(&tls.key).unwrap(), key);
     let answer = running.node.answer_evidence("GET", &format!("nonce={}", "07".repeat(32)));
     let evidence = attestation::ratls::LiveEvidence::from_json(answer.body.as_bytes()).unwrap();
     assert_eq!(evidence.certificate, running.node.certificate(), "evidence stays bound to the RA-TLS key");

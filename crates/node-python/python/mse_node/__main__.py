@@ -9,13 +9,14 @@ from __future__ import annotations
 import argparse
 import atexit
 import contextlib
+import logging
 import os
 import signal
 import socket
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from mse_node import application, evidence, serve, wsgi
@@ -37,8 +38,6 @@ def main() -> int:
             _run()
     except (application.ApplicationError, serve.ServeError) as error:
         _say(f"error: {error}")
-        if error.__cause__ is not None:
-            _say(application.describe(error.__cause__, show_source=True))
         return 1
     return 0
 
@@ -65,9 +64,12 @@ def _develop(name: str, host: str, port: int) -> None:
         raise serve.ServeError(f"cannot listen on {host} port {port}: {error.strerror}") from None
     listener.listen(serve.BACKLOG)
     module_path = os.environ.setdefault("MODULE_PATH", os.getcwd())
-    app = _load(name, module_path, show_source=True)
-    server = serve.Server(listener.detach(), tls=None)
-    _serve(server, app, lambda plain: plain, lambda plain: plain, lambda: _say(f"serving {name}"))
+    app = _load(name, module_path, confidential=False)
+    server = _server(listener.detach(), contextlib.nullcontext(), confidential=False)
+    if application.interface(app) == application.ASGI:
+        server.run_asgi(app)
+    else:
+        server.run_wsgi(wsgi.conforming(app))
 
 
 def _run() -> None:
@@ -83,15 +85,23 @@ def _run() -> None:
     for name in ("MSE_ROOT", "MSE_MEMORY"):
         os.environ.pop(name, None)
     os.chdir(places.module_path)
-    app = _load(places.application, places.module_path, show_source=not places.confidential)
-    server = serve.Server(node.detach_listener(), serve.Tls(places.certificate, places.key))
-    _serve(
-        server,
-        app,
-        lambda plain: evidence.wsgi(plain, node.answer_evidence),
-        lambda plain: evidence.asgi(plain, node.answer_evidence),
-        node.forget_tls_files,
-    )
+    app = _load(places.application, places.module_path, places.confidential)
+    server = _server(node.detach_listener(), _tls_files(node), places.confidential)
+    kind = application.interface(app)
+    _say(f"serving the application ({kind})")
+    if kind == application.ASGI:
+        server.run_asgi(evidence.asgi(app, node.answer_evidence))
+    else:
+        server.run_wsgi(evidence.wsgi(wsgi.conforming(app), node.answer_evidence))
+
+
+@contextlib.contextmanager
+def _tls_files(node: Any) -> Iterator[serve.Tls]:
+    """The certificate and key to serve, for the moment in which the application server reads them."""
+    try:
+        yield serve.Tls(*node.write_tls_files())
+    finally:
+        node.forget_tls_files()
 
 
 def _wait(node: Any) -> None:
@@ -112,28 +122,31 @@ def _wait(node: Any) -> None:
         raise failures[0]
 
 
-def _load(name: str, module_path: str, show_source: bool) -> Callable[..., Any]:
+def _load(name: str, module_path: str, confidential: bool) -> Callable[..., Any]:
     sys.argv = ["mse_node"]
-    sys.path[0] = module_path
-    return application.load(name, show_source)
-
-
-def _serve(
-    server: serve.Server,
-    app: Callable[..., Any],
-    before_wsgi: Callable[..., Any],
-    before_asgi: Callable[..., Any],
-    started: Callable[[], None],
-) -> None:
-    def stop() -> None:
-        threading.Timer(serve.DRAIN_SECONDS + serve.SHUTDOWN_SECONDS + 1, lambda: _leave(0)).start()
-        server.stop()
-
-    _on_stop(stop)
-    if application.interface(app) == application.ASGI:
-        server.run_asgi(before_asgi(app), started)
+    if getattr(sys.flags, "safe_path", False):
+        sys.path.insert(0, module_path)
     else:
-        server.run_wsgi(before_wsgi(wsgi.conforming(app)), started)
+        sys.path[0] = module_path  # what `-m` put there is the directory of the start
+    return application.load(name, show_source=not confidential)
+
+
+def _server(
+    descriptor: int, tls: contextlib.AbstractContextManager[serve.Tls | None], confidential: bool
+) -> serve.Server:
+    log = logging.StreamHandler()
+    if confidential:
+        log.setFormatter(_WithoutSource())
+    server = serve.Server(descriptor, tls, log, give_up=lambda: _leave(0))
+    _on_stop(server.stop)
+    return server
+
+
+class _WithoutSource(logging.Formatter):
+    """Keeps confidential code out of the tracebacks of requests that failed."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return application.without_source(super().format(record))
 
 
 def _on_stop(action: Callable[[], None]) -> None:

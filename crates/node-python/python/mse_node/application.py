@@ -9,9 +9,9 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import os
 import traceback
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any
 
 WSGI = "wsgi"
@@ -75,33 +75,28 @@ def _takes(signature: inspect.Signature, count: int) -> bool:
 
 def describe(error: BaseException, show_source: bool) -> str:
     """The traceback of an application's failure, without the frames of the node and of the import machinery."""
-    chain: list[BaseException] = []
-    current: BaseException | None = error
-    while current is not None and current not in chain:
-        chain.append(current)
-        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
-    return "\n".join(_describe_one(each, show_source) for each in reversed(chain))
+    report = traceback.TracebackException.from_exception(error)
+    links = [report]
+    while links:
+        link = links.pop()
+        link.stack[:] = [frame for frame in link.stack if not _is_machinery(frame.filename)]
+        links += [other for other in (link.__cause__, link.__context__) if other is not None]
+    text = "".join(report.format()).rstrip()
+    return text if show_source else without_source(text)
 
 
-def _describe_one(error: BaseException, show_source: bool) -> str:
-    lines = ["Traceback (most recent call last):"]
-    frames = traceback.extract_tb(_own_frames(error.__traceback__))
-    for frame in frames:
-        lines.append(f'  File "{frame.filename}", line {frame.lineno}, in {frame.name}')
-        if show_source and frame.line:
-            lines.append(f"    {frame.line}")
-    if isinstance(error, SyntaxError) and not show_source:
-        lines.append(f"{type(error).__name__}: {error.msg} ({error.filename}, line {error.lineno})")
-    else:
-        lines += "".join(traceback.format_exception_only(type(error), error)).rstrip().split("\n")
-    return "\n".join(lines)
-
-
-def _own_frames(trace: TracebackType | None) -> TracebackType | None:
-    while trace is not None and _is_machinery(trace.tb_frame.f_code.co_filename):
-        trace = trace.tb_next
-    return trace
+def without_source(text: str) -> str:
+    """A text without the lines of source that tracebacks in it quote: those below `  File "..."`, indented deeper."""
+    kept: list[str] = []
+    quoting = False
+    for line in text.split("\n"):
+        quoting = quoting and line.startswith("    ")
+        if not quoting:
+            kept.append(line)
+            quoting = line.startswith('  File "')
+    return "\n".join(kept)
 
 
 def _is_machinery(filename: str) -> bool:
-    return filename == __file__ or filename.startswith("<frozen importlib") or filename == importlib.__file__
+    node = os.path.dirname(__file__)
+    return filename.startswith("<frozen ") or filename == importlib.__file__ or os.path.dirname(filename) == node

@@ -12,8 +12,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import queue
 import threading
+import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +26,6 @@ from granian._granian import ASGIWorker, SocketHolder, WorkerSignal, WSGIWorker
 from granian.asgi import LifespanProtocol
 from granian.asgi import _callback_wrapper as _asgi_wrapper
 from granian.http import HTTP1Settings, HTTP2Settings
-from granian.log import LogLevels, configure_logging
 from granian.wsgi import _callback_wrapper as _wsgi_wrapper
 
 GRANIAN = "2.8.7"
@@ -43,6 +45,7 @@ PING_INTERVAL_MS = 20_000
 # How long a stop waits: for open requests, then for the application's own shutdown.
 DRAIN_SECONDS = 4.0
 SHUTDOWN_SECONDS = 3.0
+GIVE_UP_SECONDS = DRAIN_SECONDS + SHUTDOWN_SECONDS + 1.0
 
 
 class ServeError(Exception):
@@ -64,62 +67,82 @@ def check_version() -> None:
 
 
 class Server:
-    """One application on one listening socket. `run` blocks until `stop` was called and the work is done."""
+    """One application on one listening socket. `run_wsgi` and `run_asgi` return after `stop`, once the work is done or
+    its time is over; should even that not end, `give_up` is called.
 
-    def __init__(self, descriptor: int, tls: Tls | None) -> None:
-        configure_logging(LogLevels.warning)
-        logging.getLogger("_granian").handlers = [logging.StreamHandler()]
-        self._signal = WorkerSignal()
-        self._stopped = threading.Event()
+    `tls` provides the PEM files for as long as they are needed, or `None` for plain HTTP. `log` writes the server's
+    own lines, which hold the tracebacks of requests that failed."""
+
+    def __init__(
+        self,
+        descriptor: int,
+        tls: AbstractContextManager[Tls | None],
+        log: logging.Handler,
+        give_up: Callable[[], None],
+    ) -> None:
         self._socket = SocketHolder(descriptor, False, BACKLOG)
         self._tls = tls
+        self._give_up = give_up
+        self._signal = WorkerSignal()
+        # The one kind of queue that a signal handler may use whatever it interrupts.
+        self._requests: queue.SimpleQueue[None] = queue.SimpleQueue()
+        logger = logging.getLogger("_granian")
+        logger.setLevel(logging.WARNING)
+        logger.propagate = False
+        logger.addHandler(log)
 
     def stop(self) -> None:
-        """Stops accepting; may be called from a signal handler, more than once."""
-        if not self._stopped.is_set():
-            self._stopped.set()
-            self._signal.set()
+        """Stops accepting, and lets open requests finish. A signal handler may call it, more than once."""
+        self._requests.put(None)
 
-    def run_wsgi(self, application: Callable[..., Any], started: Callable[[], None]) -> None:
-        """Serves a WSGI application on granian's threads. `started` is called once the PEM files have been read and
-        connections are accepted."""
-        drained = threading.Event()
+    def run_wsgi(self, application: Callable[..., Any]) -> None:
+        """Serves a WSGI application on granian's threads."""
+        stopped, drained = threading.Event(), threading.Event()
         self._signal.add_cb(drained.set)
-        worker = WSGIWorker(*self._common(WSGI_THREADS), None, *self._security(), (None, None))
-        loop = asyncio.new_event_loop()
-        scheduler = _new_cbscheduler(loop, _wsgi_wrapper(application, {}, None), impl_asyncio=True)
-        worker.serve_mtr(scheduler, loop, self._signal)
-        started()
-        self._stopped.wait()
+        self._watch(stopped.set)
+        with self._tls as tls:
+            worker = WSGIWorker(*self._common(WSGI_THREADS), None, *_security(tls), (None, None))
+            loop = asyncio.new_event_loop()
+            scheduler = _new_cbscheduler(loop, _wsgi_wrapper(application, {}, None), impl_asyncio=True)
+            worker.serve_mtr(scheduler, loop, self._signal)
+        stopped.wait()
         drained.wait(DRAIN_SECONDS)
 
-    def run_asgi(self, application: Callable[..., Any], started: Callable[[], None]) -> None:
+    def run_asgi(self, application: Callable[..., Any]) -> None:
         """Serves an ASGI application on an event loop in this thread, its lifespan around it."""
-        asyncio.run(self._serve_asgi(application, started))
+        asyncio.run(self._serve_asgi(application))
 
-    async def _serve_asgi(self, application: Callable[..., Any], started: Callable[[], None]) -> None:
+    async def _serve_asgi(self, application: Callable[..., Any]) -> None:
         loop = asyncio.get_running_loop()
         stopped, drained = asyncio.Event(), asyncio.Event()
         self._signal.add_cb(lambda: loop.call_soon_threadsafe(drained.set))
+        self._watch(lambda: loop.call_soon_threadsafe(stopped.set))
         lifespan = LifespanProtocol(application)
         await lifespan.startup()
         if lifespan.interrupt:
             raise ServeError("the application's lifespan refused to start") from lifespan.exc
         handler = _future_watcher_wrapper(_asgi_wrapper(application, {}, lifespan.state, None))
-        worker = ASGIWorker(*self._common(1), True, None, *self._security(), (None, None))
-        worker.serve_mtr(_new_cbscheduler(loop, handler, impl_asyncio=True), loop, self._signal)
-        started()
-        threading.Thread(target=self._watch, args=(loop, stopped), daemon=True, name="mse-stop").start()
+        with self._tls as tls:
+            worker = ASGIWorker(*self._common(1), True, None, *_security(tls), (None, None))
+            worker.serve_mtr(_new_cbscheduler(loop, handler, impl_asyncio=True), loop, self._signal)
         await stopped.wait()
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(drained.wait(), DRAIN_SECONDS)
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(lifespan.shutdown(), SHUTDOWN_SECONDS)
 
-    def _watch(self, loop: asyncio.AbstractEventLoop, stopped: asyncio.Event) -> None:
-        self._stopped.wait()
-        with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(stopped.set)
+    def _watch(self, stopped: Callable[[], Any]) -> None:
+        """Waits for `stop` on a thread of its own, and sees to it that the process ends."""
+
+        def watch() -> None:
+            self._requests.get()
+            self._signal.set()
+            with contextlib.suppress(RuntimeError):  # the event loop has ended already
+                stopped()
+            time.sleep(GIVE_UP_SECONDS)
+            self._give_up()
+
+        threading.Thread(target=watch, daemon=True, name="mse-stop").start()
 
     def _common(self, threads: int) -> tuple[Any, ...]:
         return (
@@ -136,7 +159,8 @@ class Server:
             HTTP2Settings(keep_alive_interval=PING_INTERVAL_MS),
         )
 
-    def _security(self) -> tuple[Any, ...]:
-        if self._tls is None:
-            return (False, None, None, None, "tls1.3", None, [], False)
-        return (True, self._tls.certificate, self._tls.key, None, "tls1.2", None, [], False)
+
+def _security(tls: Tls | None) -> tuple[Any, ...]:
+    if tls is None:
+        return (False, None, None, None, "tls1.3", None, [], False)
+    return (True, tls.certificate, tls.key, None, "tls1.2", None, [], False)

@@ -31,6 +31,10 @@ async def health():
 async def state(request: Request):
     return request.state.shared
 
+@api.get("/cookies")
+async def cookies(request: Request):
+    return request.cookies
+
 @api.get("/nothing")
 async def nothing():
     return Response(status_code=204)
@@ -71,6 +75,14 @@ fn a_fastapi_application_is_served() {
         assert_eq!(get(address, "/nothing").await.status, 204);
         let ask = || request("GET", "/state").body(full("")).unwrap();
         assert_eq!(Answer::of(send_http2(address, ask()).await).await.json(), "state");
+        // HTTP/2 clients may send each cookie by itself (RFC 9113, 8.2.3).
+        let ask = request("GET", "/cookies")
+            .header("cookie", "a=1")
+            .header("cookie", "b=2")
+            .body(full(""))
+            .unwrap();
+        let cookies = Answer::of(send_http2(address, ask).await).await.json();
+        assert_eq!(cookies, json!({ "a": "1", "b": "2" }));
         assert_eq!(post(address, "/upload", vec![1; 100_000_000]).await.json(), 100_000_000);
 
         let mut body =

@@ -42,6 +42,23 @@ fn confidential_code_is_not_quoted_in_the_log() {
 }
 
 #[test]
+fn requests_that_fail_do_not_quote_confidential_code_either() {
+    let mut code = String::from("def app(environ, start_response):\n");
+    code.push_str("    raise ValueError('reason')  # my secret recipe\n");
+    let mut stage = Stage::new("broken:app", &[("broken.py", &code)]);
+    let key = stage.encrypt();
+    let node = stage.start();
+    run(async {
+        client::configure(stage.address, json!({ "code_secret_key": key })).await;
+        assert_eq!(get(stage.address, "/").await.status, 500);
+    });
+    assert_eq!(node.stop().code(), Some(0));
+    let log = stage.log();
+    assert!(log.contains("ValueError: reason") && log.contains("broken.py"), "{log}");
+    assert!(!log.contains("recipe"), "{log}");
+}
+
+#[test]
 fn an_application_that_is_none_is_named() {
     for (application, code, message) in [
         ("app:missing", "app = 1\n", "has no `missing`"),

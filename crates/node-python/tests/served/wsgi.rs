@@ -217,6 +217,10 @@ async fn environment(stage: &Stage) {
     ] {
         assert_eq!(found[name], expected, "{name}");
     }
+    // HTTP/2 clients may send each cookie by itself (RFC 9113, 8.2.3).
+    let ask = request("GET", "/environment").header("cookie", "a=1").header("cookie", "b=x,y");
+    let found = Answer::of(send_http2(stage.address, ask.body(full("")).unwrap()).await).await.json();
+    assert_eq!(found["cookies"], json!({ "a": "1", "b": "x,y" }));
 }
 
 async fn evidence(stage: &Stage) {

@@ -1,4 +1,4 @@
-//! What the configuration server answers to each request: `DESIGN 6`.
+//! What the configuration server answers to each request: `docs/reference/protocol.md`.
 
 use std::convert::Infallible;
 

@@ -178,6 +178,8 @@ async fn serve(shared: Arc<Shared>, listener: TcpListener, socket: mpsc::Sender<
     let mut phase = shared.phase.subscribe();
     loop {
         tokio::select! {
+            // In this order: whoever connects once the configuration was answered meets the application.
+            biased;
             () = reached(&mut phase, Phase::Accepted) => break,
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => admit(&shared, stream),
