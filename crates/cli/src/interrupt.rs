@@ -133,7 +133,9 @@ impl Work {
         let watched = Arc::clone(&done);
         let undo = move || {
             for signal in [Signal::INT, Signal::KILL] {
-                children().into_iter().for_each(|child| drop(kill_process(child, signal)));
+                for child in children() {
+                    let _ = kill_process(child, signal);
+                }
                 let (lock, changed) = &*watched;
                 let done = lock.lock().unwrap_or_else(PoisonError::into_inner);
                 let waited = changed.wait_timeout_while(done, TIDYING, |done| !*done);
