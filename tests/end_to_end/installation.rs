@@ -29,6 +29,11 @@ impl Installation {
         self.work.path()
     }
 
+    /// The home.
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.work().join(name)
     }

@@ -5,6 +5,7 @@
 mod demo;
 mod frameworks;
 mod installation;
+mod interruptions;
 mod live;
 mod quotes;
 mod refusals;

@@ -25,6 +25,20 @@ fn spawn_refuses_before_anything_is_written() {
     assert!(!person.path("out").exists());
     assert_eq!(person.run("home list --format json", 0).trim(), "[]");
 
+    // A project of one's own is no place for what spawn writes.
+    fs::create_dir_all(person.path("mine/tests")).unwrap();
+    fs::write(person.path("mine/tests/test_mine.py"), "mine").unwrap();
+    let mine = "--package packages/package_example_*.tar --output mine/";
+    let said = person.talk(&format!("home spawn --port {} --size 1024 {mine} one", free_port()), 2);
+    assert!(said.contains("mine/tests") && said.contains("hint: "), "{said}");
+    assert!(person.path("mine/tests/test_mine.py").exists());
+    assert_eq!(person.run("home list --format json", 0).trim(), "[]");
+
+    person.run("home fingerprint --package packages/package_example_*.tar --size 1000", 2);
+    person.run("connect --cert out/ratls.pem http://localhost:1", 2);
+    let said = person.talk("home status one", 1);
+    assert!(said.contains("hint: "), "{said}");
+
     person.run(&format!("home spawn --port {} --size 1024 {package} one", free_port()), 0);
     let said = person.talk(&format!("home spawn --port {} --size 1024 {package} one", free_port()), 1);
     assert!(said.contains("one"), "{said}");
@@ -74,10 +88,24 @@ fn a_refused_configuration_changes_nothing() {
     person.run(&format!("home run --sealed-secrets out/{sealed} one"), 0);
     assert!(person.run("home status one", 0).contains("running"));
 
-    // A second configuration finds an application, which knows nothing of it.
-    person.run(&format!("home run --sealed-secrets out/{sealed} one"), 1);
+    // A second configuration is refused before the application could read it.
+    let said = person.talk(&format!("home run --sealed-secrets out/{sealed} one"), 1);
+    assert!(said.contains("accepts one only"), "{said}");
     assert!(person.run("home status one", 0).contains("running"));
     // A restart after a good configuration runs without the owner.
     person.run("home restart one", 0);
     assert!(person.run("home status one", 0).contains("running"));
+}
+
+#[test]
+fn a_node_without_a_record_passes_for_nothing() {
+    let person = Installation::new();
+    person.run("home scaffold example", 0);
+    person.run("home package --project example --output packages/", 0);
+    let spawn = "home spawn --size 1024 --package packages/package_example_*.tar --output out/";
+    person.run(&format!("{spawn} --port {} one", free_port()), 0);
+    assert!(person.run("home status one", 0).contains("Platform: SIMULATED"));
+    fs::remove_file(person.home().join(".local/state/mse/records/spawned-one.json")).unwrap();
+    assert!(person.run("home status one", 0).contains("Platform: unknown"));
+    assert!(person.run("home list", 0).contains("NOT VERIFIED HERE"));
 }
