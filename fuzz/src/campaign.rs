@@ -61,7 +61,8 @@ pub fn corpus(target: &str) -> anyhow::Result<Vec<Vec<u8>>> {
     files.iter().map(|file| fs::read(file).with_context(reading)).collect()
 }
 
-/// Feeds a target with its corpus, then with mutations of it while `go_on` says so (it is told how many inputs there were).
+/// Feeds a target with its corpus, then with mutations of it while `go_on` says so (it is told how many inputs there
+/// were).
 ///
 /// # Errors
 /// Those of [`corpus`].

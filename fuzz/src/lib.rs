@@ -1,11 +1,12 @@
 //! Every parser of outside bytes, fed with mutated inputs.
 //!
-//! A [`Target`] is one parser behind `fn(&[u8]) -> bool`: it must return, whatever the bytes, and never panic; where more can be said
-//! (what was read is written back unchanged; an altered quote is not accepted), the target asserts it.
+//! A [`Target`] is one parser behind `fn(&[u8]) -> bool`: it must return, whatever the bytes, and never panic; where
+//! more can be said (what was read is written back unchanged; an altered quote is not accepted), the target asserts it.
 //!
-//! Inputs are mutations of a corpus: `corpus/<target>/*`, small valid files and whatever once broke a parser. They follow from a
-//! number, so every run can be repeated. No coverage is measured and no nightly compiler is needed: the same functions serve as
-//! entry points for a coverage-guided fuzzer (`fuzz_target!(|data| …)` of libFuzzer calls [`Target::run`]).
+//! Inputs are mutations of a corpus: `corpus/<target>/*`, small valid files and whatever once broke a parser. They
+//! follow from a number, so every run can be repeated. No coverage is measured and no nightly compiler is needed: the
+//! same functions serve as entry points for a coverage-guided fuzzer (`fuzz_target!(|data| …)` of libFuzzer calls
+//! [`Target::run`]).
 //!
 //! ```text
 //! targets   the parsers

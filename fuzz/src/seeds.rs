@@ -1,6 +1,7 @@
 //! Makes the corpus: one or a few small valid inputs for every target.
 //!
-//! The make-believe Intel's keys are thrown away afterwards, so nobody can make another quote that the corpus's root vouches for.
+//! The make-believe Intel's keys are thrown away afterwards, so nobody can make another quote that the corpus's root
+//! vouches for.
 
 use std::collections::BTreeMap;
 use std::fs;

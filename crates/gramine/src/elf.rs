@@ -1,7 +1,7 @@
 //! Reading the `PT_LOAD` program headers of `libpal.so`: all that an enclave takes of it.
 //!
-//! Format: System V ABI (generic), chapters 4 and 5, and its x86-64 supplement; only 64-bit little-endian x86-64 images.
-//! Section headers, symbols and relocations are never looked at: the image is measured as it lies in the file.
+//! Format: System V ABI (generic), chapters 4 and 5, and its x86-64 supplement; only 64-bit little-endian x86-64
+//! images. Section headers, symbols and relocations are never looked at: the image is measured as it lies in the file.
 //!
 //! The file is hostile input. What the ELF specification forbids is refused here, with the header at fault; what only
 //! Gramine's loader forbids is left to [`crate::loader`].

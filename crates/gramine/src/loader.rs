@@ -1,7 +1,7 @@
 //! What Gramine's loader demands beyond what its signer does: whether a measured enclave would also start.
 //!
-//! The signer measures, and [`crate::measure`] with it, some enclaves that no machine will load. Who makes a manifest for real use
-//! asks [`check`] as well.
+//! The signer measures, and [`crate::measure`] with it, some enclaves that no machine will load. Who makes a manifest
+//! for real use asks [`check`] as well.
 
 use crate::Error;
 use crate::elf::{Image, Segment};

@@ -1,11 +1,11 @@
 //! Reading `manifest.sgx`: TOML 1.0 with Gramine's keys.
 //!
 //! The bytes of the file are what is measured; this module only takes from them what shapes the enclave
-//! ([`EnclaveSettings`]) and what runs in it ([`Manifest`]). Missing keys have the defaults of Gramine's signer. Keys that are not
-//! needed here are not looked at.
+//! ([`EnclaveSettings`]) and what runs in it ([`Manifest`]). Missing keys have the defaults of Gramine's signer. Keys
+//! that are not needed here are not looked at.
 //!
-//! Where Gramine asks whether a value is "exactly true" and takes anything else for false, this reader refuses anything that is
-//! not a boolean: a manifest with `debug = 1` is a mistake.
+//! Where Gramine asks whether a value is "exactly true" and takes anything else for false, this reader refuses anything
+//! that is not a boolean: a manifest with `debug = 1` is a mistake.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -14,8 +14,8 @@ use toml::de::{DeTable, DeValue};
 use crate::Error;
 use crate::toml_tree::{Section, found};
 
-/// The largest manifest that is read: 16 MiB, ninety thousand trusted files. Gramine takes minutes on half of that, and a TOML
-/// parser may need fifty times the size of a hostile text.
+/// The largest manifest that is read: 16 MiB, ninety thousand trusted files. Gramine takes minutes on half of that, and
+/// a TOML parser may need fifty times the size of a hostile text.
 pub const MAX_SIZE: u64 = 16 << 20;
 
 /// What a manifest says of a CPU feature.

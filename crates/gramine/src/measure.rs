@@ -8,8 +8,8 @@
 //! "EEXTEND\0" | u64 address of the chunk | 48 zero bytes, then the chunk's 256 bytes      16 per measured page
 //! ```
 //!
-//! Pages are made one at a time and forgotten once hashed, so memory does not grow with the enclave. Zero pages, which are most,
-//! reuse one buffer in which only addresses change.
+//! Pages are made one at a time and forgotten once hashed, so memory does not grow with the enclave. Zero pages, which
+//! are most, reuse one buffer in which only addresses change.
 
 use ring::digest;
 
@@ -85,8 +85,9 @@ pub fn mrenclave(manifest: &[u8], libpal: &[u8]) -> Result<[u8; 32], Error> {
 /// As [`mrenclave`], and says what the enclave looks like.
 ///
 /// # Errors
-/// [`Error::ManifestSyntax`] and [`Error::ManifestKey`] name the place in the manifest, [`Error::Elf`] the header of libpal;
-/// [`Error::EnclaveTooSmall`]; [`Error::TooLarge`] and [`Error::TooMuchToMeasure`] for inputs that no real enclave has.
+/// [`Error::ManifestSyntax`] and [`Error::ManifestKey`] name the place in the manifest, [`Error::Elf`] the header of
+/// libpal; [`Error::EnclaveTooSmall`]; [`Error::TooLarge`] and [`Error::TooMuchToMeasure`] for inputs that no real
+/// enclave has.
 pub fn measure(manifest: &[u8], libpal: &[u8]) -> Result<Measurement, Error> {
     measure_in_stages(manifest, libpal, |_, _| {})
 }

@@ -104,10 +104,11 @@ fn wrong(found: String) -> Error {
     Error::SigningKey { found }
 }
 
-/// A random prime of half the modulus' size that leaves 2 divided by 3: else 3 could not be the exponent (RFC 8017, 3.1).
+/// A random prime of half the modulus' size that leaves 2 divided by 3: else 3 could not be the exponent (RFC 8017,
+/// 3.1).
 ///
-/// Searches upwards from a random start, in steps that keep the candidate odd and its remainder by 3; candidates with a small
-/// factor are passed over, which leaves few for the real test (Miller-Rabin and Lucas).
+/// Searches upwards from a random start, in steps that keep the candidate odd and its remainder by 3; candidates with a
+/// small factor are passed over, which leaves few for the real test (Miller-Rabin and Lucas).
 fn random_prime() -> Result<BigUint, rsa::rand_core::Error> {
     const STEP: u64 = 6;
     const STEPS: u64 = 4096;

@@ -1,8 +1,8 @@
 //! Fernet tokens (version 0x80 of the Fernet spec), as Python's `cryptography` makes and reads them.
 //!
-//! A token is the URL-safe base64 text of `0x80 | creation time (8, big-endian seconds) | IV (16) | AES-128-CBC ciphertext
-//! with PKCS #7 padding | HMAC-SHA-256 (32) of everything before`. A key is the URL-safe base64 text of 32 bytes: the first
-//! half for HMAC, the second for AES.
+//! A token is the URL-safe base64 text of `0x80 | creation time (8, big-endian seconds) | IV (16) | AES-128-CBC
+//! ciphertext with PKCS #7 padding | HMAC-SHA-256 (32) of everything before`. A key is the URL-safe base64 text of 32
+//! bytes: the first half for HMAC, the second for AES.
 //!
 //! The time in a token is not checked: a token has no expiry here, and the clocks of an enclave's host prove nothing.
 
@@ -68,7 +68,8 @@ fn encrypt_with(key: &str, plaintext: &[u8], seconds: u64, iv: [u8; 16]) -> Resu
 /// Decrypts a token; white space around it is ignored.
 ///
 /// # Errors
-/// [`Error::KeyFormat`], [`Error::TooLarge`], [`Error::Format`] for something that is no token, [`Error::NotAuthentic`].
+/// [`Error::KeyFormat`], [`Error::TooLarge`], [`Error::Format`] for something that is no token,
+/// [`Error::NotAuthentic`].
 pub fn decrypt(key: &str, token: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
     limit(token.len())?;
     let key = Key::parse(key)?;

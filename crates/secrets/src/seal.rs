@@ -135,8 +135,8 @@ impl SealingKey {
     /// Opens what was sealed to this key, for this fingerprint and app id.
     ///
     /// # Errors
-    /// [`Error::Format`] or [`Error::TooLarge`] for something that is no sealed file; [`Error::NotAuthentic`] where key,
-    /// fingerprint or app id are not those that it was sealed for, or where it was altered.
+    /// [`Error::Format`] or [`Error::TooLarge`] for something that is no sealed file; [`Error::NotAuthentic`] where
+    /// key, fingerprint or app id are not those that it was sealed for, or where it was altered.
     pub fn open(&self, fingerprint: &[u8; 32], app_id: &[u8; 16], sealed: &[u8]) -> Result<Payload, Error> {
         limit(SEALED, sealed.len())?;
         let wrong_kind = || Error::Format {

@@ -1,8 +1,9 @@
 //! Sealed state: what a node keeps on the host's disk between two starts.
 //!
 //! `MSESTAT1 (8) | nonce (12) | AES-256-GCM ciphertext | tag (16)`, the magic number authenticated too. The key is
-//! HKDF-SHA256 (RFC 5869) of the platform's sealing key, without salt, with info `MSE sealed state v1` and the context; so state of
-//! another machine, enclave or purpose does not open. Nonces are random: a node writes its state a few times in its life.
+//! HKDF-SHA256 (RFC 5869) of the platform's sealing key, without salt, with info `MSE sealed state v1` and the context;
+//! so state of another machine, enclave or purpose does not open. Nonces are random: a node writes its state a few
+//! times in its life.
 //!
 //! The host can still delete the file, or bring back an older one: there is no counter to tell.
 
@@ -43,8 +44,8 @@ pub fn seal(platform_key: &[u8; 32], context: &[u8], plaintext: &[u8]) -> Result
 /// Opens what was sealed under the same key and context.
 ///
 /// # Errors
-/// [`Error::TooLarge`], [`Error::Format`] for something else than a sealed state, [`Error::NotAuthentic`] for one of another
-/// machine, enclave or context, or one that was altered.
+/// [`Error::TooLarge`], [`Error::Format`] for something else than a sealed state, [`Error::NotAuthentic`] for one of
+/// another machine, enclave or context, or one that was altered.
 pub fn open(platform_key: &[u8; 32], context: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
     limit(sealed.len())?;
     let (nonce, ciphertext) = sealed
