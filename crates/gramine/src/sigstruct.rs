@@ -1,8 +1,8 @@
 //! SIGSTRUCT: the enclave signature structure of 1808 bytes (Intel SDM, volume 3D, "Enclave Signature Structure").
 //!
 //! The signature is RSASSA-PKCS1-v1_5 with SHA-256 (RFC 8017, 8.2), RSA-3072 with exponent 3, over the bytes `[0, 128)`
-//! and `[900, 1028)`. It is deterministic: the same inputs give the same file. Q1 and Q2 are quotients that spare the processor
-//! two long divisions; a wrong one makes it refuse the enclave, so [`SigStruct::verify`] checks them too.
+//! and `[900, 1028)`. It is deterministic: the same inputs give the same file. Q1 and Q2 are quotients that spare the
+//! processor two long divisions; a wrong one makes it refuse the enclave, so [`SigStruct::verify`] checks them too.
 //!
 //! A SIGSTRUCT says who signed, never that the signer is to be trusted: compare [`SigStruct::mrsigner`].
 
