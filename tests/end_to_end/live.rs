@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
-use crate::installation::{Installation, free_port};
+use crate::installation::{Installation, free_port, plain_get};
 
 #[test]
 fn a_user_needs_one_fingerprint_and_nothing_else() {
@@ -33,6 +33,12 @@ fn a_user_needs_one_fingerprint_and_nothing_else() {
     provider.run(&format!("home verify --live {url} --fingerprint {fingerprint} --output no/"), 3);
     assert!(!provider.path("no").exists());
 
+    let again =
+        format!("home verify --live {url} {package} --allow-simulated --output verified/ --format json");
+    let report: serde_json::Value = serde_json::from_str(&provider.run(&again, 0)).unwrap();
+    assert_eq!(report["channel"], "attested: it ends in this enclave");
+    assert_eq!(report["platform"], "simulated");
+
     provider.run("home run node", 0);
     provider.run(
         &format!("home verify --live {url} --fingerprint {fingerprint} --allow-simulated --output again/"),
@@ -55,11 +61,7 @@ fn a_user_needs_one_fingerprint_and_nothing_else() {
     let mut door = user.mse(&connect(fingerprint)).stdout(Stdio::piped()).spawn().unwrap();
     let mut address = String::new();
     BufReader::new(door.stdout.take().unwrap()).read_line(&mut address).unwrap();
-    let answer = std::process::Command::new("curl")
-        .args(["--silent", "--noproxy", "*", "--max-time", "60", address.trim()])
-        .output()
-        .unwrap();
-    assert_eq!(answer.stdout, b"Hello world", "{address}");
+    assert_eq!(plain_get(address.trim(), &[]), (200, "Hello world".to_owned()));
     for mut process in [door, pccs] {
         process.kill().unwrap();
         process.wait().unwrap();

@@ -99,7 +99,7 @@ pub fn exit_of(error: &anyhow::Error) -> Exit {
 /// The advice an error carries, or what there is to say about one of its kind.
 pub fn hint_of(error: &anyhow::Error) -> Option<&str> {
     let carried = error.downcast_ref::<Failure>().and_then(|failure| failure.hint.as_deref());
-    carried.or_else(|| error.chain().find_map(|cause| general_hint(cause)))
+    carried.or_else(|| error.chain().find_map(general_hint))
 }
 
 /// Advice that is the same whichever command fails.

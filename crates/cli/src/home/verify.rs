@@ -18,7 +18,7 @@ use crate::exit::{Exit, Failure};
 use crate::files::{self, PUBLIC};
 use crate::home::nodes;
 use crate::judging::{self, Rules, Trust};
-use crate::output::{Format, out, printable, say};
+use crate::output::{self, Format, out, printable, say};
 use crate::{collateral, live};
 
 /// Check the operator's evidence against your own package. Writes the certificate to trust, only on success.
@@ -79,11 +79,20 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     let path = args.output.join("ratls.pem");
     files::write(&path, certificate.to_pem().as_bytes(), PUBLIC)?;
     records.save(&Record::of(&verified, Origin::Verify)?)?;
-    judging::print(verified.judgement(), args.format)?;
-    if args.format == Format::Human {
-        describe(&verified, &certificate, package.as_ref())?;
-        if let Some(channel) = channel {
-            out!("Channel: {}", live::channel_word(channel))?;
+    match args.format {
+        Format::Human => {
+            judging::print(verified.judgement(), args.format)?;
+            describe(&verified, &certificate, package.as_ref())?;
+            if let Some(channel) = channel {
+                out!("Channel: {}", live::channel_word(channel))?;
+            }
+        }
+        Format::Json => {
+            let mut report = serde_json::to_value(verified.judgement())?;
+            if let Some(channel) = channel {
+                report["channel"] = live::channel_word(channel).into();
+            }
+            output::json(&report)?;
         }
     }
     say!("Wrote {}", path.display());
