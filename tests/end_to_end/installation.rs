@@ -1,6 +1,7 @@
 //! A person's account for a test: a home of its own, a folder to work in, and `mse` as it was built.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::rc::Rc;
@@ -85,21 +86,54 @@ impl Installation {
         String::from_utf8(output.stderr).unwrap()
     }
 
-    /// `curl` to an app on loopback that trusts one certificate only.
+    /// GET from an app on loopback, by a client that trusts one certificate only: `curl` as the tutorial has it, or
+    /// Python's own client where there is no curl.
     #[track_caller]
-    pub fn curl(&self, certificate: &str, host: &str, port: u16, path: &str) -> Vec<u8> {
-        let output = Command::new("curl")
+    pub fn fetch(&self, certificate: &str, host: &str, port: u16, path: &str) -> Vec<u8> {
+        let curl = Command::new("curl")
             .current_dir(self.work())
             .env_remove("CURL_CA_BUNDLE")
             .args(["--silent", "--show-error", "--fail", "--max-time", "60"])
             .args(["--cacert", certificate])
             .args(["--resolve", &format!("{host}:{port}:127.0.0.1")])
             .arg(format!("https://{host}:{port}{path}"))
-            .output()
-            .unwrap();
-        check(&format!("curl {path}"), &output, 0);
+            .output();
+        let output = match curl {
+            Err(error) if error.kind() == ErrorKind::NotFound => Command::new("python3")
+                .current_dir(self.work())
+                .args(["-c", PYTHON_GET, certificate, host, &port.to_string(), path])
+                .output()
+                .unwrap(),
+            curl => curl.unwrap(),
+        };
+        check(&format!("GET {path}"), &output, 0);
         output.stdout
     }
+}
+
+/// Certificate, host, port, path: the body on standard output.
+const PYTHON_GET: &str = r#"
+import http.client, socket, ssl, sys
+certificate, host, port, path = sys.argv[1:]
+context = ssl.create_default_context(cafile=certificate)
+connection = http.client.HTTPSConnection(host, int(port), context=context, timeout=60)
+connection._create_connection = lambda _, *more: socket.create_connection(("127.0.0.1", int(port)), *more)
+connection.request("GET", path)
+answer = connection.getresponse()
+assert answer.status == 200, answer.status
+sys.stdout.buffer.write(answer.read())
+"#;
+
+/// GET over plain HTTP, through a local door: status and body.
+pub fn plain_get(url: &str, headers: &[(&str, &str)]) -> (u16, String) {
+    let config = ureq::Agent::config_builder()
+        .timeout_global(Some(Duration::from_secs(60)))
+        .http_status_as_error(false)
+        .proxy(None);
+    let agent: ureq::Agent = config.build().into();
+    let request = headers.iter().fold(agent.get(url), |request, (name, value)| request.header(*name, *value));
+    let mut answer = request.call().unwrap();
+    (answer.status().as_u16(), answer.body_mut().read_to_string().unwrap())
 }
 
 impl Drop for Installation {

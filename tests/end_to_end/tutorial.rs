@@ -45,7 +45,7 @@ fn tutorial(encrypt: bool) {
     );
     person.run("home test --test sgx_operator/tests/ --config sgx_operator/mse.toml app_name", 0);
 
-    let fetch = |path: &str| person.curl("verified/ratls.pem", "myapp.fr", port, path);
+    let fetch = |path: &str| person.fetch("verified/ratls.pem", "myapp.fr", port, path);
     fs::write(person.path("result.enc"), fetch("/result/secrets")).unwrap();
     person.run("home decrypt --aes 00112233445566778899aabbccddeeff --output result.plain result.enc", 0);
     assert_eq!(fs::read(person.path("result.plain")).unwrap(), b"secret message with secrets.json");

@@ -51,7 +51,7 @@ fn the_tutorial_works_between_two_people() {
     assert!(!operator.path("stolen").exists());
     provider.run(&format!("{seal} --cert verified/ratls.pem --output code_provider/"), 0);
     operator.run("home run --sealed-secrets code_provider/secrets_to_seal.json.sealed app_name", 0);
-    assert_eq!(provider.curl("verified/ratls.pem", "myapp.fr", port, "/"), b"Hello world");
+    assert_eq!(provider.fetch("verified/ratls.pem", "myapp.fr", port, "/"), b"Hello world");
 }
 
 #[test]
