@@ -17,6 +17,7 @@ use rustix::process::geteuid;
 use sha2::{Digest, Sha256};
 
 use crate::error::Error;
+use crate::process::record::Record;
 
 const TMPFS_MAGIC: u64 = 0x0102_1994;
 const RAMFS_MAGIC: u64 = 0x8584_58f6;
@@ -75,6 +76,15 @@ impl Memory {
             remove_tree(&base.join(format!("{node}{}", self.suffix)))?;
         }
         Ok(())
+    }
+
+    /// The same, and the one it was started with: the places may have been others then.
+    pub(super) fn remove_of(&self, record: &Record) -> Result<(), Error> {
+        let own = format!("{}{}", record.name, self.suffix);
+        if let Some(path) = record.memory.as_deref().filter(|path| path.ends_with(&own)) {
+            remove_tree(path)?;
+        }
+        self.remove(record.name.as_str())
     }
 
     /// Removes the directories of this runtime's nodes that do not run.

@@ -95,9 +95,15 @@ impl ProcessRuntime {
     /// Removes what killed commands and killed nodes left behind.
     fn sweep(&self, _: &Lock) -> Result<(), Error> {
         prepare::remove_half_made(&self.nodes)?;
-        let records = self.records()?;
-        self.memory
-            .sweep(|name| records.iter().any(|record| record.name.as_str() == name && record.is_alive()))
+        // Of a node whose record cannot be read nobody knows whether it runs.
+        let runs = |name: &str| {
+            let record = name.parse().map(|name| self.record(&name));
+            record.is_ok_and(|record| match record {
+                Ok(record) => record.is_alive(),
+                Err(error) => !matches!(error, Error::NoSuchNode { .. }),
+            })
+        };
+        self.memory.sweep(runs)
     }
 
     /// Sweeps where no other command is at work, which would sweep itself.
@@ -108,7 +114,15 @@ impl ProcessRuntime {
         }
     }
 
+    /// All nodes, by name; the first record that cannot be read is an error.
     fn records(&self) -> Result<Vec<Record>, Error> {
+        let mut records = self.try_records()?.into_iter().collect::<Result<Vec<_>, _>>()?;
+        records.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(records)
+    }
+
+    /// All nodes, each with its record or why that cannot be read: one damaged file must not stop work on the others.
+    fn try_records(&self) -> Result<Vec<Result<Record, Error>>, Error> {
         let mut records = Vec::new();
         for entry in fs::read_dir(&self.nodes).map_err(Error::file("list", &self.nodes))? {
             let entry = entry.map_err(Error::file("list", &self.nodes))?;
@@ -118,10 +132,9 @@ impl ProcessRuntime {
             // Another command may remove a node while this one looks.
             match self.record(&name) {
                 Err(Error::NoSuchNode { .. }) => {}
-                record => records.push(record?),
+                record => records.push(record),
             }
         }
-        records.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(records)
     }
 
@@ -140,7 +153,7 @@ impl ProcessRuntime {
 
     /// Refuses an address that a running node has (even one which does not listen yet), or anybody else.
     fn check_port(&self, listen: SocketAddr, own: &NodeName) -> Result<(), Error> {
-        for record in self.records()? {
+        for record in self.try_records()?.into_iter().flatten() {
             if record.listen.port() == listen.port() && &record.name != own && record.is_alive() {
                 return Err(Error::PortInUse { listen, by: Some(record.name.to_string()) });
             }
@@ -159,6 +172,7 @@ impl ProcessRuntime {
         let directory = self.directory(&record.name);
         let memory = self.memory.make(record.name.as_str())?;
         let (child, since) = launch::launch(&directory, &memory)?;
+        record.memory = Some(memory);
         record.process = Some(child);
         record.started_at = Some(since);
         record.stopped = false;
@@ -182,7 +196,7 @@ impl ProcessRuntime {
         {
             return Err(Error::Unkillable { name: record.name.to_string(), pid: process.id() });
         }
-        self.memory.remove(record.name.as_str())
+        self.memory.remove_of(record)
     }
 }
 
@@ -238,11 +252,15 @@ impl Runtime for ProcessRuntime {
 
     fn remove(&self, name: &NodeName) -> Result<(), Error> {
         let lock = self.lock()?;
-        let record = self.record(name)?;
-        if record.is_alive() {
-            return Err(Error::StillRunning { name: name.to_string() });
+        match self.record(name) {
+            Ok(record) if record.is_alive() => {
+                return Err(Error::StillRunning { name: name.to_string() });
+            }
+            Ok(record) => self.memory.remove_of(&record)?,
+            // Removal is the way out of a damaged record.
+            Err(Error::Record { .. }) => self.memory.remove(name.as_str())?,
+            Err(error) => return Err(error),
         }
-        self.memory.remove(name.as_str())?;
         prepare::remove(&self.nodes, &self.directory(name), name)?;
         self.sweep(&lock)
     }

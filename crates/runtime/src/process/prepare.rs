@@ -110,6 +110,7 @@ pub(super) fn fill(directory: &Path, spec: &NodeSpec<'_>) -> Result<Record, Erro
         created_at: spec.now,
         started_at: None,
         process: None,
+        memory: None,
         stopped: true,
     };
     record.write(directory)?;

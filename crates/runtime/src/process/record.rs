@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -40,6 +40,9 @@ pub(super) struct Record {
     pub(super) created_at: Timestamp,
     pub(super) started_at: Option<Timestamp>,
     pub(super) process: Option<Process>,
+    /// Its memory-backed directory since it was started last.
+    #[serde(default)]
+    pub(super) memory: Option<PathBuf>,
     /// Whether it was asked to stop since it was started last.
     pub(super) stopped: bool,
 }

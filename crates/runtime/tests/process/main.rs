@@ -347,3 +347,32 @@ fn a_record_that_was_damaged_is_named() {
         assert!(error.to_string().contains("node.json"), "{error}");
     }
 }
+
+#[test]
+fn a_damaged_record_stops_no_work_on_other_nodes_and_can_be_removed() {
+    let world = World::new();
+    let (damaged, other) = (name("damaged"), name("other"));
+    world.ready(&damaged);
+    world.runtime.stop(&damaged).unwrap();
+    fs::write(world.runtime.directory(&damaged).join("node.json"), "{}").unwrap();
+    world.ready(&other);
+    world.runtime.stop(&other).unwrap();
+    world.runtime.remove(&other).unwrap();
+    world.runtime.remove(&damaged).unwrap();
+    assert_eq!(world.entries(), [""; 0]);
+}
+
+#[test]
+fn decrypted_code_is_removed_from_where_the_node_was_started_with_it() {
+    let world = World::new();
+    let name = name("app_name");
+    world.ready(&name);
+    assert_eq!(world.memory_entries().len(), 1);
+    // A command with another idea of where memory-backed directories are: another login, say.
+    let elsewhere = tempfile::Builder::new().tempdir_in("/dev/shm").unwrap();
+    let nodes = world.runtime.directory(&name);
+    let state = nodes.parent().and_then(Path::parent).unwrap();
+    let runtime = ProcessRuntime::with_memory(state, &[elsewhere.path().join("mse")]).unwrap();
+    runtime.stop(&name).unwrap();
+    assert_eq!(world.memory_entries().len(), 0);
+}
