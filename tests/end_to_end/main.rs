@@ -7,6 +7,7 @@ mod frameworks;
 mod installation;
 mod interruptions;
 mod live;
+mod localtest;
 mod quotes;
 mod refusals;
 mod scaffold;

@@ -21,6 +21,10 @@ use crate::{embedded, places, plain_http, provider_tests};
 pub struct Args {
     #[command(flatten)]
     project: ProjectArgs,
+    /// The Dockerfile of the image. Without a container engine the application is served natively, with the
+    /// requirements.txt that lies beside it.
+    #[arg(long, value_name = "FILE")]
+    dockerfile: Option<PathBuf>,
     /// Secrets for the application; `secrets.json` of the project without it.
     #[arg(long, value_name = "FILE")]
     secrets: Option<PathBuf>,
@@ -40,7 +44,15 @@ pub struct Args {
 
 /// Serves, waits for the health check, tests.
 pub fn run(args: &Args) -> anyhow::Result<Exit> {
-    let (project, app) = args.project.open()?;
+    let (mut project, app) = args.project.open()?;
+    if let Some(dockerfile) = &args.dockerfile {
+        let dockerfile = absolute(dockerfile)?;
+        say!("Serving natively: {} is not built here.", dockerfile.display());
+        let requirements = dockerfile.with_file_name("requirements.txt");
+        if project.requirements.is_none() && requirements.is_file() {
+            project.requirements = Some(requirements);
+        }
+    }
     let interpreter = Interpreter::discover()?;
     let work = Work::begin();
     let bar = packaging::progress();
