@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::io::ErrorKind;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -158,9 +160,17 @@ fn check(line: &str, output: &Output, code: i32) {
     assert!(!text.contains("panicked"), "a stack trace from: mse {line}\n{text}");
 }
 
-/// A port nobody listens on. It is free when asked; tests that run side by side ask at different moments.
+/// A port nobody listens on, and no other test is given. It lies below those that the kernel hands to outgoing
+/// connections (ip(7): from 32768 on), one of which could take it while a node restarts.
 pub fn free_port() -> u16 {
-    std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let start = u16::try_from(std::process::id() % 1000).unwrap() * 10;
+    loop {
+        let port = 26_000 + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % 6_000;
+        if TcpListener::bind(("0.0.0.0", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// Waits until `condition` gives a value, for five minutes at the most.

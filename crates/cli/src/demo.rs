@@ -300,6 +300,12 @@ impl Story {
     }
 }
 
+/// A port nobody listens on, below those that the kernel hands to outgoing connections (ip(7): from 32768 on): one of
+/// these could take it while a node restarts.
 fn free_port() -> anyhow::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr())?.port())
+    let start = u16::try_from(std::process::id() % 1000)? * 10;
+    (0..1000)
+        .map(|step| 20_000 + (start + step) % 6_000)
+        .find(|port| TcpListener::bind((Ipv4Addr::UNSPECIFIED, *port)).is_ok())
+        .context("no port between 20000 and 26000 is free")
 }

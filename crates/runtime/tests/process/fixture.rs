@@ -4,6 +4,7 @@ use std::io::Cursor;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use gramine::sigstruct::SignerKey;
@@ -221,8 +222,17 @@ pub fn spec(name: &NodeName, listen: SocketAddr) -> NodeSpec<'_> {
     }
 }
 
+/// Below the ports that the kernel hands to outgoing connections (ip(7): from 32768 on), one of which could take it
+/// while a node restarts; and given to one test only.
 pub fn free_address() -> SocketAddr {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let start = u16::try_from(std::process::id() % 300).unwrap() * 10;
+    loop {
+        let port = 17_000 + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % 3_000;
+        if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            return listener.local_addr().unwrap();
+        }
+    }
 }
 
 pub fn names(directory: &Path) -> Vec<String> {
