@@ -23,7 +23,7 @@ use std::fs::{self, File, TryLockError};
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::error::Error;
 use crate::name::NodeName;
@@ -34,6 +34,9 @@ use crate::{NodeSpec, NodeSummary, ProcessState, Runtime};
 
 /// How long a node may take to end by itself.
 const ENDING: Duration = Duration::from_secs(10);
+
+/// How long the kernel may take to release the port of a node that has ended.
+const RELEASING: Duration = Duration::from_secs(5);
 
 /// The runtime whose nodes are processes of the calling user.
 #[derive(Debug)]
@@ -167,6 +170,19 @@ impl ProcessRuntime {
         }
     }
 
+    /// As [`Self::check_port`], but gives the kernel a moment to take the port back from the node that had it.
+    fn wait_for_port(&self, listen: SocketAddr, own: &NodeName) -> Result<(), Error> {
+        let deadline = Instant::now() + RELEASING;
+        loop {
+            match self.check_port(listen, own) {
+                Err(Error::PortInUse { by: None, .. }) if Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                checked => return checked,
+            }
+        }
+    }
+
     /// Starts the process of a node whose directory is complete, and notes it down.
     fn start(&self, _: &Lock, mut record: Record) -> Result<Record, Error> {
         let directory = self.directory(&record.name);
@@ -270,7 +286,7 @@ impl Runtime for ProcessRuntime {
         let mut record = self.record(name)?;
         self.end(&lock, &mut record)?;
         self.sweep(&lock)?;
-        self.check_port(record.listen, name)?;
+        self.wait_for_port(record.listen, name)?;
         Ok(self.start(&lock, record)?.summary())
     }
 }

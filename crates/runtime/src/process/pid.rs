@@ -115,8 +115,10 @@ fn parse_stat(text: &str) -> Option<Stat> {
     let (_, rest) = text.rsplit_once(')')?;
     let mut fields = rest.split_ascii_whitespace();
     let state = fields.next()?;
-    let start_time = fields.nth(18)?.parse().ok()?;
-    Some(Stat { ended: matches!(state, "Z" | "X" | "x"), start_time })
+    let threads: u32 = fields.nth(16)?.parse().ok()?;
+    let start_time = fields.nth(1)?.parse().ok()?;
+    // The first thread may be gone while others still end, and their files and ports with them.
+    Some(Stat { ended: matches!(state, "Z" | "X" | "x") && threads <= 1, start_time })
 }
 
 fn boot() -> Option<Uuid> {
@@ -143,6 +145,13 @@ mod tests {
         assert!(!stat.ended);
         assert_eq!(stat.start_time, 4242);
         assert!(parse_stat("7 (a) S 1 2").is_none());
+    }
+
+    #[test]
+    fn a_process_has_ended_when_its_last_thread_has() {
+        let stat = |threads| format!("7 (a) Z 1 7 7 0 -1 4 1 0 0 0 0 0 0 0 20 0 {threads} 0 4242 5 6");
+        assert!(!parse_stat(&stat(2)).unwrap().ended);
+        assert!(parse_stat(&stat(1)).unwrap().ended);
     }
 
     #[test]
