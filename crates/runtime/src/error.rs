@@ -141,6 +141,17 @@ pub enum Error {
         source: io::Error,
     },
 
+    /// What an image is to be built from is not what a build can take.
+    #[error("{what}: expected {expected}, found {found}")]
+    BuildContext {
+        /// The file, or the part of it.
+        what: String,
+        /// What is needed.
+        expected: String,
+        /// What is there.
+        found: String,
+    },
+
     /// Whoever reads the log does not take any more.
     #[error("cannot pass on the log: {0}")]
     Output(io::Error),

@@ -8,6 +8,7 @@
 //! * [`process`]: nodes as child processes, without a container engine and without root; simulation only.
 
 pub mod error;
+pub mod image_build;
 pub mod name;
 pub mod process;
 
