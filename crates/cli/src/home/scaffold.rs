@@ -64,6 +64,7 @@ fn check_name(name: &str) -> anyhow::Result<()> {
 const TEMPLATES: &[(&str, &str, u32)] = &[
     ("mse.toml", include_str!("../../templates/project/mse.toml"), PUBLIC),
     ("Dockerfile", include_str!("../../templates/project/Dockerfile"), PUBLIC),
+    (".dockerignore", include_str!("../../templates/project/dockerignore"), PUBLIC),
     ("requirements.txt", include_str!("../../templates/project/requirements.txt"), PUBLIC),
     ("README.md", include_str!("../../templates/project/README.md"), PUBLIC),
     ("secrets.json", include_str!("../../templates/project/secrets.json"), SECRET),
