@@ -1,4 +1,4 @@
-//! Where a node's files live: in an enclave at fixed places, under the `process` runtime below two directories.
+//! Where a node's files live: in an enclave (and in the container of a simulated one) at fixed places, under the `process` runtime below two directories.
 //!
 //! What lies below `root` is the host's disk: `instance.toml`, the code archive, the sealed state. Everything that
 //! must stay confidential lives in memory-backed directories, mode 0700, and dies with the node.
@@ -8,10 +8,15 @@ use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use package::enclave::{self, NODE_LIBRARY};
+
 use crate::{Error, Result};
 
 const TMPFS: u64 = 0x0102_1994;
 const RAMFS: u64 = 0x8584_58f6;
+
+/// What `statfs` says of every file system under Gramine, and of none under Linux.
+const GRAMINE: u64 = 0;
 
 /// All places of one node.
 #[derive(Debug, Clone)]
@@ -22,6 +27,8 @@ pub struct Places {
     pub manifest: PathBuf,
     /// `node.sig`, the SIGSTRUCT beside it.
     pub sigstruct: PathBuf,
+    /// `libpal.so` or what stands in for it, which a simulated platform measures.
+    pub libpal: PathBuf,
     /// What the manifest's `file:/` means to a simulated platform.
     pub image: PathBuf,
     /// The code archive as the package carries it.
@@ -36,19 +43,44 @@ pub struct Places {
     pub key: PathBuf,
     /// The application's `MODULE_PATH`: where the code is unpacked.
     pub module: PathBuf,
-    in_memory: Option<PathBuf>,
+    memory: Memory,
+}
+
+/// Who made the memory-backed directories.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Memory {
+    /// The manifest, which is measured.
+    Manifest,
+    /// The manifest or, where there is no Gramine, whoever made the container: looked at, each by itself.
+    Container,
+    /// The runtime: everything lies below this one.
+    Below(PathBuf),
 }
 
 impl Places {
-    /// The places inside an enclave, whose manifest mounts the memory-backed ones.
+    /// The places inside an enclave, and inside the container of a simulated one.
     pub fn enclave() -> Places {
         Places {
+            instance: enclave::INSTANCE.into(),
+            manifest: enclave::SIMULATED_MANIFEST.into(),
+            sigstruct: enclave::SIMULATED_SIGSTRUCT.into(),
+            libpal: enclave::SIMULATED_LIBPAL.into(),
+            image: "/".into(),
+            archive: enclave::CODE.into(),
+            state: Path::new(enclave::STATE).join("sealed"),
             home: "/root".into(),
             tmp: "/tmp".into(),
             key: "/key".into(),
             module: "/mse-app".into(),
-            in_memory: None,
-            ..Places::process("/mse".as_ref(), "/".as_ref())
+            memory: Memory::Manifest,
+        }
+    }
+
+    /// The same places where the enclave is simulated: perhaps in a plain container, where no manifest mounts anything.
+    pub fn simulated(self) -> Places {
+        match self.memory {
+            Memory::Below(_) => self,
+            _ => Places { memory: Memory::Container, ..self },
         }
     }
 
@@ -58,6 +90,7 @@ impl Places {
             instance: root.join("instance.toml"),
             manifest: root.join("node.manifest.sgx"),
             sigstruct: root.join("node.sig"),
+            libpal: root.join("image").join(NODE_LIBRARY),
             image: root.join("image"),
             archive: root.join("app.tar"),
             state: root.join("state/sealed"),
@@ -65,7 +98,7 @@ impl Places {
             tmp: memory.join("tmp"),
             key: memory.join("key"),
             module: memory.join("mse-app"),
-            in_memory: Some(memory.to_path_buf()),
+            memory: Memory::Below(memory.to_path_buf()),
         }
     }
 
@@ -98,11 +131,16 @@ impl Places {
     /// # Errors
     /// [`Error::NotInMemory`] where one lies on a disk; inside an enclave its measured manifest says where they lie.
     pub fn prepare(&self) -> Result<()> {
-        if let Some(memory) = &self.in_memory {
-            let status = rustix::fs::statfs(memory).map_err(|e| Error::io("look at", memory)(e.into()))?;
-            let found = status.f_type as u64;
-            if found != TMPFS && found != RAMFS {
-                return Err(Error::NotInMemory { path: memory.clone(), found });
+        match &self.memory {
+            Memory::Manifest => {}
+            Memory::Below(directory) => require_memory(directory, file_system(directory)?)?,
+            Memory::Container => {
+                for directory in [&self.home, &self.tmp, &self.key, &self.module] {
+                    match file_system(directory)? {
+                        GRAMINE => {}
+                        found => require_memory(directory, found)?,
+                    }
+                }
             }
         }
         for directory in [&self.home, &self.tmp, &self.key, &self.module, &self.private()] {
@@ -124,6 +162,19 @@ impl Places {
             remove(&file)?;
         }
         Ok(())
+    }
+}
+
+/// The type of the file system that `directory` is on, as `statfs` numbers them.
+fn file_system(directory: &Path) -> Result<u64> {
+    let status = rustix::fs::statfs(directory).map_err(|e| Error::io("look at", directory)(e.into()))?;
+    Ok(status.f_type as u64)
+}
+
+fn require_memory(directory: &Path, found: u64) -> Result<()> {
+    match found {
+        TMPFS | RAMFS => Ok(()),
+        found => Err(Error::NotInMemory { path: directory.into(), found }),
     }
 }
 
@@ -168,4 +219,49 @@ pub(crate) fn read_limited(file: &Path, limit: usize) -> Result<Option<Vec<u8>>>
         return Err(Error::TooLarge { path: file.to_path_buf(), limit });
     }
     Ok(Some(content))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn container(memory: &Path) -> Places {
+        let below = |name: &str| {
+            let path = memory.join(name);
+            fs::create_dir_all(&path).unwrap();
+            path
+        };
+        Places {
+            home: below("root"),
+            tmp: below("tmp"),
+            key: below("key"),
+            module: below("mse-app"),
+            ..Places::enclave().simulated()
+        }
+    }
+
+    #[test]
+    fn a_simulated_enclave_keeps_secrets_in_memory_only() {
+        let memory = tempfile::tempdir_in("/dev/shm").unwrap();
+        container(memory.path()).prepare().unwrap();
+        let disk = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let one_on_disk = Places { key: container(disk.path()).key, ..container(memory.path()) };
+        assert!(
+            matches!(one_on_disk.prepare(), Err(Error::NotInMemory { path, .. }) if path.ends_with("key"))
+        );
+        let missing = Places { key: memory.path().join("nothing"), ..container(memory.path()) };
+        assert!(matches!(missing.prepare(), Err(Error::Io { .. })), "the container's maker mounts it");
+        // In an enclave it is the measured manifest that says what lies where.
+        let measured = Places { memory: Memory::Manifest, ..container(disk.path()) };
+        measured.prepare().unwrap();
+    }
+
+    #[test]
+    fn the_process_runtime_says_where_memory_is() {
+        let memory = tempfile::tempdir_in("/dev/shm").unwrap();
+        let places = Places::process("/nowhere".as_ref(), memory.path());
+        assert_eq!(places.clone().simulated().memory, places.memory);
+        places.prepare().unwrap();
+    }
 }

@@ -1,7 +1,8 @@
 //! From the environment of `python3 -m mse_node` to a node and its listening socket.
 //!
 //! `MSE_NODE_CONFIG` is measured with the manifest. `MSE_ROOT` and `MSE_MEMORY` come from the `process` runtime and
-//! mean simulation; without them this is an enclave, where every place is fixed.
+//! mean simulation; without them this is an enclave, or a container that looks like one, where every place is fixed and
+//! `instance.toml` says whether there is SGX.
 
 use std::env;
 use std::net::TcpListener;
@@ -9,7 +10,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use package::config::NodeConfig;
-use package::enclave::NODE_LIBRARY;
 use package::instance::{self, Instance};
 use platform::Platform;
 use platform::simulated::{Enclave, Installation};
@@ -17,6 +17,9 @@ use platform::simulated::{Enclave, Installation};
 use crate::node::{Node, Setup};
 use crate::places::{Places, read_limited};
 use crate::{Error, Result, journal, listener};
+
+/// Length of a SIGSTRUCT, in bytes.
+const SIGSTRUCT_SIZE: u64 = gramine::sigstruct::SIZE as u64;
 
 /// A node that listens, and does not serve yet.
 pub struct Started {
@@ -38,6 +41,7 @@ pub fn start() -> Result<Started> {
         }
     };
     let instance = read_instance(&places)?;
+    let places = if instance.simulation.is_some() { places.simulated() } else { places };
     // Bound first, so that whoever connects waits rather than being refused while keys and quotes are made.
     let listener = listener::bind(instance.listen)?;
     journal::note(&format!("listening on {}", instance.listen));
@@ -60,14 +64,16 @@ fn open_platform(instance: &Instance, places: &Places) -> Result<Arc<dyn Platfor
     let Some(simulation) = &instance.simulation else {
         return Ok(Arc::new(platform::sgx::Gramine::open(Path::new(platform::sgx::DEVICE))?));
     };
-    let read = |path: &Path| std::fs::read(path).map_err(Error::io("read", path));
+    let read = |path: &Path, limit: u64| {
+        let missing = || Error::io("read", path)(std::io::ErrorKind::NotFound.into());
+        read_limited(path, usize::try_from(limit).unwrap_or(usize::MAX))?.ok_or_else(missing)
+    };
     let installation = Installation::open(&simulation.installation)?;
-    let libpal = places.image.join(NODE_LIBRARY);
     let enclave = Enclave::load(
         &installation,
-        &read(&places.manifest)?,
-        &read(&libpal)?,
-        &read(&places.sigstruct)?,
+        &read(&places.manifest, gramine::manifest::MAX_SIZE)?,
+        &read(&places.libpal, gramine::elf::MAX_SIZE)?,
+        &read(&places.sigstruct, SIGSTRUCT_SIZE)?,
         &places.image,
     )?;
     Ok(Arc::new(enclave))

@@ -15,6 +15,50 @@ use crate::{Error, Result};
 /// Where the node, the application server and the application's packages are in an image.
 pub const SITE: &str = "opt/mse/python";
 
+/// Where a node's own files lie in the enclave, and in the container around it: a volume of the host's.
+pub const VOLUME: &str = "/mse";
+
+/// The code archive as the package carries it, plain or encrypted; measured.
+pub const CODE: &str = "/mse/app.tar";
+
+/// What the operator chose: an [`Instance`](crate::instance::Instance).
+pub const INSTANCE: &str = "/mse/instance.toml";
+
+/// The manifest, where Gramine's SGX loader looks for that of a node called `node`.
+pub const MANIFEST: &str = "/mse/node.manifest.sgx";
+
+/// The same bytes, where Gramine's direct loader looks for them.
+pub const MANIFEST_DIRECT: &str = "/mse/node.manifest";
+
+/// The SIGSTRUCT of the manifest.
+pub const SIGSTRUCT: &str = "/mse/node.sig";
+
+/// The node's sealed state: a directory that the enclave may write to.
+pub const STATE: &str = "/mse/state";
+
+/// An empty directory: the mount that makes Gramine give the key which is bound to MRENCLAVE.
+pub const SEALED: &str = "/mse/sealed";
+
+/// Where there is no SGX: what a simulated enclave is loaded from. Below [`STATE`], because Gramine lets the node read
+/// nothing else that was not measured.
+pub const SIMULATION: &str = "/mse/state/simulation";
+
+/// The copy of the simulator's installation directory, below [`SIMULATION`].
+pub const SIMULATED_INSTALLATION: &str = "/mse/state/simulation/installation";
+
+/// The copy of [`MANIFEST`], below [`SIMULATION`].
+pub const SIMULATED_MANIFEST: &str = "/mse/state/simulation/node.manifest.sgx";
+
+/// The copy of [`SIGSTRUCT`], below [`SIMULATION`].
+pub const SIMULATED_SIGSTRUCT: &str = "/mse/state/simulation/node.sig";
+
+/// The measured `libpal.so`, or what stands in for it, below [`SIMULATION`].
+pub const SIMULATED_LIBPAL: &str = "/mse/state/simulation/libpal.so";
+
+/// The directories which the manifest mounts in memory: code, keys and secrets, and what the application writes. A
+/// container without Gramine mounts its own there.
+pub const IN_MEMORY: [&str; 5] = ["/dev/shm", "/key", "/mse-app", "/root", "/tmp"];
+
 /// Where the code archive is in the enclave, plain or encrypted.
 pub const CODE_URI: &str = "file:/mse/app.tar";
 
@@ -180,7 +224,7 @@ pub fn manifest(tree: &Tree, node: &NodeConfig, trusted: &[TrustedFile], size_mb
         line(&format!("    {{ path = \"/lib64/ld-linux-x86-64.so.2\", uri = {loader} }},"));
     }
     // Code, keys and secrets stay in enclave memory, never in a file that the host can see.
-    for path in ["/dev/shm", "/key", "/mse-app", "/root", "/tmp"] {
+    for path in IN_MEMORY {
         line(&format!("    {{ type = \"tmpfs\", path = {} }},", quoted(path)));
     }
     // Gramine gives the enclave a key only where a mount names it: nothing is kept here, and the node
