@@ -4,12 +4,14 @@
 //! the same code on the same machine gets again. [`sgx::Gramine`] asks the processor, through the files that Gramine
 //! offers inside an enclave. [`simulated::Enclave`] imitates all of it with real cryptography under a root of its own,
 //! so that everything around it runs unchanged where there is no SGX; it proves nothing, and its certificates say so.
-//! [`pcs_endpoint`] serves the simulator's collateral as Intel's service does.
+//! [`pcs_endpoint`] serves the simulator's collateral as Intel's service does. [`machine`] says what a machine has for
+//! real enclaves.
 //!
 //! Trust: an enclave trusts the processor, not the files' owner, so what comes through them is checked for what was
 //! asked. The simulator trusts whoever owns its directory: the keys in there can forge all that it vouches for.
 
 mod error;
+pub mod machine;
 pub mod pcs_endpoint;
 mod sealing;
 pub mod sgx;
