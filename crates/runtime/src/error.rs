@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Why a node could not be made, found, started or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -150,6 +151,127 @@ pub enum Error {
         expected: String,
         /// What is there.
         found: String,
+    },
+
+    /// The package is not for containers.
+    #[error("this package cannot run in a container: {reason}")]
+    NotForContainers {
+        /// Why not.
+        reason: &'static str,
+    },
+
+    /// The engine's address is not one that can be used here.
+    #[error(
+        "DOCKER_HOST is '{}': expected unix:///path/to/docker.sock or tcp://host:port, without TLS",
+        .found.escape_debug()
+    )]
+    EngineAddress {
+        /// What it is.
+        found: String,
+    },
+
+    /// No container engine answers.
+    #[error("no container engine at {address}: {}", .reason.escape_debug())]
+    EngineUnreachable {
+        /// Where it was looked for.
+        address: String,
+        /// What happened, and what to do about it.
+        reason: String,
+    },
+
+    /// An engine took the request and does not answer.
+    #[error(
+        "the container engine at {address} did not answer within {} s when asked to {action}; \
+         it hangs or is overloaded: look at its own log, or start it again",
+        .limit.as_secs()
+    )]
+    EngineSilent {
+        /// Its address.
+        address: String,
+        /// What it was asked to do.
+        action: String,
+        /// How long it had.
+        limit: Duration,
+    },
+
+    /// The engine is too old.
+    #[error(
+        "the container engine {version} speaks version {found} of its API; expected 1.41 or newer, as from Docker 20.10 on"
+    )]
+    EngineTooOld {
+        /// Its version.
+        version: String,
+        /// The newest version of the API that it knows.
+        found: String,
+    },
+
+    /// The engine refuses.
+    #[error("the container engine cannot {action}: {}", .message.escape_debug())]
+    EngineRefused {
+        /// What it was asked to do.
+        action: String,
+        /// HTTP status; 200 where it began well.
+        status: u16,
+        /// What it says.
+        message: String,
+    },
+
+    /// What the engine says makes no sense.
+    #[error("the container engine was asked to {action} and did not say what it should: {}", .found.escape_debug())]
+    EngineAnswer {
+        /// What it was asked to do.
+        action: String,
+        /// Expected and found.
+        found: String,
+    },
+
+    /// An image could not be built.
+    #[error(
+        "the image {tag} could not be built: {}{}", .reason.escape_debug(),
+        .output.iter().map(|line| format!("\n    {}", line.escape_debug())).collect::<String>()
+    )]
+    Build {
+        /// The image's tag.
+        tag: String,
+        /// What the engine says.
+        reason: String,
+        /// The end of the build's output, by lines.
+        output: Vec<String>,
+    },
+
+    /// There is no such image.
+    #[error("the container engine has no image {reference}")]
+    NoImage {
+        /// Its name or id.
+        reference: String,
+    },
+
+    /// The caller's name for an image is not one.
+    #[error("'{}' is no reference to an image: expected name:tag or sha256:<64 hex>", .found.escape_debug())]
+    ImageReference {
+        /// What was given.
+        found: String,
+    },
+
+    /// Somebody removed a node's container.
+    #[error(
+        "the container {container} of the node '{name}' is gone: it was removed, and not by this runtime; \
+         remove the node and spawn it again"
+    )]
+    ContainerGone {
+        /// The node.
+        name: String,
+        /// Name of the container.
+        container: String,
+    },
+
+    /// What is sent to the engine could not be read or written.
+    #[error("cannot {action}: {source}")]
+    Stream {
+        /// What was tried.
+        action: String,
+        /// What the system said.
+        source: io::Error,
     },
 
     /// Whoever reads the log does not take any more.

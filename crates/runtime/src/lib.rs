@@ -7,6 +7,7 @@
 //! * [`Runtime`]: the trait, and what goes in ([`NodeSpec`]) and comes out ([`NodeSummary`], [`ProcessState`]);
 //! * [`process`]: nodes as child processes, without a container engine and without root; simulation only.
 
+pub mod docker;
 pub mod error;
 pub mod image_build;
 pub mod name;

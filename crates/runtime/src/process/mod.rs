@@ -19,6 +19,8 @@ mod pid;
 mod prepare;
 mod record;
 
+pub(crate) use pid::Process;
+
 use std::fs::{self, File, TryLockError};
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};

@@ -23,7 +23,7 @@ const DYING: Duration = Duration::from_secs(5);
 /// One particular process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Process {
+pub(crate) struct Process {
     pid: i32,
     /// Clock ticks since boot.
     start_time: u64,
@@ -32,7 +32,7 @@ pub(super) struct Process {
 
 impl Process {
     /// The process that has this id now; none if there is none.
-    pub(super) fn now(pid: u32) -> Option<Process> {
+    pub(crate) fn now(pid: u32) -> Option<Process> {
         let pid = i32::try_from(pid).ok()?;
         Some(Process { pid, start_time: stat(pid)?.start_time, boot: boot()? })
     }
@@ -42,7 +42,7 @@ impl Process {
     }
 
     /// Whether this very process still runs. One that ended and waits for its parent (a zombie) does not.
-    pub(super) fn is_alive(&self) -> bool {
+    pub(crate) fn is_alive(&self) -> bool {
         let Some(stat) = stat(self.pid) else { return false };
         if stat.start_time != self.start_time || boot() != Some(self.boot) {
             return false;

@@ -1,0 +1,6 @@
+//! Nodes as containers, on a real engine. Each test says that it is skipped unless `MSE_TEST_DOCKER` is set; then the
+//! engine must be there, with the image `debian:bookworm`.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod engine;
+mod fixture;
