@@ -157,6 +157,26 @@ pub fn libpal(tree: &Tree) -> String {
 
 /// Renders the manifest for an enclave of `size_mb` MiB.
 pub fn manifest(tree: &Tree, node: &NodeConfig, trusted: &[TrustedFile], size_mb: u64) -> Result<String> {
+    render(tree, node, trusted, size_mb, false)
+}
+
+/// Renders the manifest for a debug enclave of `size_mb` MiB, whose memory the host can read.
+pub fn debug_manifest(
+    tree: &Tree,
+    node: &NodeConfig,
+    trusted: &[TrustedFile],
+    size_mb: u64,
+) -> Result<String> {
+    render(tree, node, trusted, size_mb, true)
+}
+
+fn render(
+    tree: &Tree,
+    node: &NodeConfig,
+    trusted: &[TrustedFile],
+    size_mb: u64,
+    debug: bool,
+) -> Result<String> {
     check_size(size_mb)?;
     let gramine = gramine(tree);
     let entrypoint = match gramine {
@@ -252,7 +272,7 @@ pub fn manifest(tree: &Tree, node: &NodeConfig, trusted: &[TrustedFile], size_mb
     line(&format!("enclave_size = \"{size_mb}M\""));
     line(&format!("max_threads = {MAX_THREADS}"));
     // A debug enclave's memory can be read by the host; every policy refuses one.
-    line("debug = false");
+    line(&format!("debug = {debug}"));
     line("remote_attestation = \"dcap\"");
     // All memory is added before the start. Adding it later needs SGX2 and Linux 6.0, and the owner's
     // fingerprint must not depend on which machine the operator has.

@@ -10,10 +10,12 @@
 //! layer    one layer: unpacked, digests checked, entries listed
 //! tree     layers on top of each other: whiteouts, replacements, links
 //! write    the one layout that the native builder makes
+//! save     an image for a container engine to load
 //! ```
 
 mod layer;
 mod layout;
+mod save;
 mod tree;
 mod write;
 
@@ -37,6 +39,7 @@ pub(crate) use write::{Content, write_layout};
 #[derive(Debug)]
 pub struct Image {
     layers: Vec<layout::Blob>,
+    settings: layout::Settings,
     tree: Tree,
 }
 
@@ -49,12 +52,52 @@ impl Image {
 
     /// Reads and checks the image archive in `region`.
     pub(crate) fn read(region: &Region) -> Result<Self> {
-        let layers = layout::read(region)?;
+        let (layers, settings) = layout::read(region)?;
+        Self::of_layers(layers, settings)
+    }
+
+    fn of_layers(mut layers: Vec<layout::Blob>, settings: layout::Settings) -> Result<Self> {
         let mut tree = Tree::default();
         for layer in read_layers(&layers)? {
+            layers[layer.index].unpacked = layer.unpacked;
             tree.apply(layer)?;
         }
-        Ok(Image { layers, tree })
+        Ok(Image { layers, settings, tree })
+    }
+
+    /// The same image with one more layer on top: the unpacked tar in `layer`.
+    pub(crate) fn with_layer(mut self, layer: fs::File) -> Result<Self> {
+        let unreadable = |e| Error::io("read", Path::new("a layer"))(e);
+        let region = Region::whole(layer).map_err(unreadable)?;
+        let diff_id = region.sha256().map_err(unreadable)?;
+        let mut blob = layout::Blob { region, digest: None, diff_id, unpacked: 0 };
+        let read = layer::read(self.layers.len(), &blob)?;
+        blob.unpacked = read.unpacked;
+        self.layers.push(blob);
+        self.tree.apply(read)?;
+        Ok(self)
+    }
+
+    /// The image without the layers that only put something at `prefix` or below it, or take it away again, together
+    /// with the directories that lead there: files which a build needs and no image may keep.
+    ///
+    /// # Errors
+    /// [`Error::Image`] if a layer that does anything else besides has an entry at `prefix` or below it.
+    pub fn without_layers_below(&self, prefix: &str) -> Result<Image> {
+        let prefix = crate::tape::clean_path(prefix.trim_start_matches('/').as_bytes())
+            .map_err(|(expected, found)| layout::wrong("the prefix of a layer", expected, found))?;
+        let mut kept = Vec::new();
+        for layer in read_layers(&self.layers)? {
+            let place = layer.place(&prefix);
+            if place.below && place.elsewhere {
+                let expected = format!("no entry at {prefix} in a layer with others");
+                return Err(layout::wrong(&layer::name(layer.index), expected, "one"));
+            }
+            if !place.below {
+                kept.push(self.layers[layer.index].clone());
+            }
+        }
+        Self::of_layers(kept, self.settings.clone())
     }
 
     /// The files the image ends up with.

@@ -33,6 +33,7 @@ use crate::{Error, Result};
 
 pub use pip::Pip;
 pub use requirements::{Lock, Requirements};
+pub use site::needed_glibc;
 
 /// The application server, pinned: the node uses private parts of it.
 pub const SERVER: &str = "granian==2.8.7";

@@ -133,6 +133,18 @@ impl Package {
         Ok(text.into_bytes())
     }
 
+    /// The manifest of a debug enclave, whose memory the host can read; otherwise the same. Every policy refuses one.
+    pub fn debug_manifest(&self, size_mb: u64) -> Result<Vec<u8>> {
+        let text = enclave::debug_manifest(self.image.tree(), &self.node_config(), &self.trusted, size_mb)?;
+        Ok(text.into_bytes())
+    }
+
+    /// Writes the image for a container engine to load under `reference` and no other name: the layers, each checked
+    /// on the way, and a configuration that says nothing. Nothing that the image brought of either is in it.
+    pub fn write_image(&self, reference: &str, out: &mut dyn io::Write) -> Result<()> {
+        self.image.write_bare(Some(reference), out)
+    }
+
     /// The bytes of `libpal.so`, or of the file that stands in for it.
     pub fn libpal(&self) -> Result<Vec<u8>> {
         let path = enclave::libpal(self.image.tree());

@@ -76,6 +76,11 @@ impl<R> Hashing<R> {
     pub(crate) fn finish(self) -> [u8; 32] {
         self.hash.finalize().into()
     }
+
+    /// The same, and what was read from.
+    pub(crate) fn into_parts(self) -> ([u8; 32], R) {
+        (self.hash.finalize().into(), self.inner)
+    }
 }
 
 impl<R: Read> Read for Hashing<R> {

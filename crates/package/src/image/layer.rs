@@ -38,6 +38,42 @@ pub(super) struct Layer {
     pub(super) whiteouts: BTreeSet<String>,
     /// Directories that lose what the layers below have in them.
     pub(super) opaque: BTreeSet<String>,
+    /// Its length unpacked, in bytes.
+    pub(super) unpacked: u64,
+}
+
+/// Whether a layer touches a path and what is below it, and whether anything else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Touched {
+    pub(super) below: bool,
+    pub(super) elsewhere: bool,
+}
+
+impl Layer {
+    /// What of this layer is at `prefix` or below it. The directories that lead there belong to it.
+    pub(super) fn place(&self, prefix: &str) -> Touched {
+        let is_below =
+            |path: &str| path.strip_prefix(prefix).is_some_and(|r| r.is_empty() || r.starts_with('/'));
+        let leads_there = |path: &str| {
+            path.is_empty() || prefix.strip_prefix(path).is_some_and(|rest| rest.starts_with('/'))
+        };
+        let mut touched = Touched { below: false, elsewhere: false };
+        for (path, change) in &self.entries {
+            let directory = matches!(change, Change::Put(Node::Directory));
+            match (is_below(path), directory && leads_there(path)) {
+                (true, _) => touched.below = true,
+                (false, true) => {}
+                (false, false) => touched.elsewhere = true,
+            }
+        }
+        for path in self.whiteouts.iter().chain(&self.opaque) {
+            match is_below(path) {
+                true => touched.below = true,
+                false => touched.elsewhere = true,
+            }
+        }
+        touched
+    }
 }
 
 #[derive(Debug)]
@@ -125,7 +161,7 @@ pub(super) fn read(index: usize, blob: &Blob) -> Result<Layer> {
     let bounded = Bounded { inner: stream(index, blob)?, left: limit, over: over.clone() };
     let hashing = BufReader::with_capacity(BUFFER, Hashing::new(bounded));
     let mut tape = TapeReader::new(name(index), hashing);
-    let layer = list(index, &mut tape).map_err(|error| {
+    let mut layer = list(index, &mut tape).map_err(|error| {
         if !over.get() {
             return error;
         }
@@ -133,7 +169,8 @@ pub(super) fn read(index: usize, blob: &Blob) -> Result<Layer> {
         Error::Limit { what, limit: format!("{limit} bytes") }
     })?;
     // The tape has been read to the very end, so the hash is of the whole layer.
-    let found = tape.into_inner().into_inner().finish();
+    let (found, bounded) = tape.into_inner().into_inner().into_parts();
+    layer.unpacked = limit - bounded.left;
     if found != blob.diff_id {
         return Err(wrong_digest(&format!("{}, unpacked", name(index)), &blob.diff_id, &found));
     }

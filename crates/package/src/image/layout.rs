@@ -21,17 +21,28 @@ const MEMBERS_LIMIT: usize = 10_000;
 const LAYERS_LIMIT: usize = 512;
 
 /// One layer as it lies in the archive.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Blob {
     pub(super) region: Region,
     /// SHA-256 of the blob, where the layout states one.
     pub(super) digest: Option<[u8; 32]>,
     /// SHA-256 of the blob unpacked: its diff id.
     pub(super) diff_id: [u8; 32],
+    /// Its length unpacked, in bytes; known once the layer was read.
+    pub(super) unpacked: u64,
 }
 
-/// Reads the layout in `archive`: the layers, lowest first.
-pub(super) fn read(archive: &Region) -> Result<Vec<Blob>> {
+/// What of an image's configuration is kept. It shapes nothing that is measured: what runs is Gramine's manifest to say.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Settings {
+    /// `amd64`, `arm64`, ...; empty where the image does not say.
+    pub(super) architecture: String,
+    /// The `config` object, as the image has it.
+    pub(super) config: serde_json::Map<String, serde_json::Value>,
+}
+
+/// Reads the layout in `archive`: the layers, lowest first, and what the image's configuration says.
+pub(super) fn read(archive: &Region) -> Result<(Vec<Blob>, Settings)> {
     let members = members(archive)?;
     let (config, layers) = if members.contains_key("index.json") {
         from_oci(&members)?
@@ -44,9 +55,16 @@ pub(super) fn read(archive: &Region) -> Result<Vec<Blob>> {
         let found = format!("{} layers and {} diff ids", layers.len(), config.rootfs.diff_ids.len());
         return Err(wrong("config", "one diff id for each layer, and at most 512 of them", found));
     }
-    (layers.into_iter().zip(config.rootfs.diff_ids))
-        .map(|((region, digest), diff_id)| Ok(Blob { region, digest, diff_id: sha256(&diff_id)? }))
-        .collect()
+    let settings = Settings {
+        architecture: config.architecture.unwrap_or_default(),
+        config: config.config.unwrap_or_default(),
+    };
+    let blobs = (layers.into_iter().zip(config.rootfs.diff_ids))
+        .map(|((region, digest), diff_id)| {
+            Ok(Blob { region, digest, diff_id: sha256(&diff_id)?, unpacked: 0 })
+        })
+        .collect::<Result<_>>()?;
+    Ok((blobs, settings))
 }
 
 type Members = BTreeMap<String, Region>;
@@ -129,10 +147,12 @@ struct OciManifest {
     layers: Vec<Descriptor>,
 }
 
-/// The configuration, of which only the diff ids matter here: what runs is Gramine's manifest to say.
+/// The configuration, of which only the diff ids matter here.
 #[derive(Deserialize)]
 struct Config {
     rootfs: RootFs,
+    architecture: Option<String>,
+    config: Option<serde_json::Map<String, serde_json::Value>>,
 }
 
 #[derive(Deserialize)]

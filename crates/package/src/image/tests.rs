@@ -452,3 +452,144 @@ proptest::proptest! {
         let _ = read_bytes(&bytes);
     }
 }
+
+fn saved(image: &Image, write: impl FnOnce(&Image, &mut dyn Write) -> Result<()>) -> (Vec<u8>, Image) {
+    let mut bytes = Vec::new();
+    write(image, &mut bytes).unwrap();
+    let again = read_bytes(&bytes).unwrap();
+    (bytes, again)
+}
+
+/// The one entry of `manifest.json`, and the configuration that it names.
+fn documents(archive: &[u8]) -> (Value, Value) {
+    let mut members = BTreeMap::new();
+    for entry in tar::Archive::new(archive).entries().unwrap() {
+        let mut entry = entry.unwrap();
+        let mut content = Vec::new();
+        entry.read_to_end(&mut content).unwrap();
+        members.insert(entry.path().unwrap().display().to_string(), content);
+    }
+    let manifest: Value = serde_json::from_slice(&members["manifest.json"]).unwrap();
+    assert_eq!(manifest.as_array().unwrap().len(), 1);
+    let config = serde_json::from_slice(&members[manifest[0]["Config"].as_str().unwrap()]).unwrap();
+    (manifest[0].clone(), config)
+}
+
+/// An image with everything in its configuration that could act on whoever loads or runs it.
+fn talkative(layers: &[Vec<u8>]) -> Parts {
+    let mut parts = Parts::docker(layers);
+    let diff_ids: Vec<_> = layers.iter().map(|l| format!("sha256:{}", hex_digest(l))).collect();
+    let config = json!({
+        "architecture": "amd64",
+        "config": {
+            "Env": ["PATH=/bin", "SSL_CERT_FILE=/ca", "LD_PRELOAD=/evil.so"], "Entrypoint": ["/evil"],
+            "Cmd": ["evil"], "User": "evil", "WorkingDir": "/work", "Labels": { "a": "b" },
+            "Volumes": { "/data": {} }, "OnBuild": ["RUN evil"], "Healthcheck": { "Test": ["CMD", "evil"] },
+            "ExposedPorts": { "80/tcp": {} }, "StopSignal": "SIGKILL", "Shell": ["/evil"],
+        },
+        "history": [{ "created_by": "a secret" }],
+        "rootfs": { "type": "layers", "diff_ids": diff_ids },
+    });
+    let name = format!("{}.json", hex_digest(config.to_string().as_bytes()));
+    parts.json(&name, config);
+    let mut manifest: Value = serde_json::from_slice(&parts.members["manifest.json"]).unwrap();
+    manifest[0]["Config"] = json!(name);
+    parts.json("manifest.json", manifest);
+    parts
+}
+
+#[test]
+fn what_an_engine_loads_has_no_name_or_configuration_of_the_images() {
+    for parts in [talkative(&two_layers()), Parts::oci(&two_layers(), gzip), Parts::oci(&two_layers(), zstd)]
+    {
+        let image = parts.read().unwrap();
+        let (bytes, again) = saved(&image, |image, out| image.write_bare(Some("mse-node:abc"), out));
+        assert_eq!(listing(&again), listing(&image));
+        let (manifest, config) = documents(&bytes);
+        assert_eq!(manifest["RepoTags"], json!(["mse-node:abc"]));
+        assert_eq!(config["config"], json!({}));
+        let keys: Vec<_> = config.as_object().unwrap().keys().cloned().collect();
+        assert_eq!(keys, ["architecture", "config", "os", "rootfs"]);
+        let (bytes, _) = saved(&image, |image, out| image.write_bare(None, out));
+        assert_eq!(documents(&bytes).0["RepoTags"], json!([]));
+    }
+}
+
+#[test]
+fn a_layer_that_occurs_twice_is_written_once() {
+    let [one, _] = two_layers();
+    let image = Parts::docker(&[one.clone(), one]).read().unwrap();
+    let (bytes, again) = saved(&image, |image, out| image.write_bare(None, out));
+    assert_eq!(again.layers.len(), 2);
+    assert_eq!(tar::Archive::new(&bytes[..]).entries().unwrap().count(), 3);
+}
+
+#[test]
+fn an_image_that_changes_while_it_is_written_is_refused() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    let bytes = Parts::docker(&two_layers()).pack();
+    file.write_all(&bytes).unwrap();
+    let image = Image::open(file.path()).unwrap();
+    let at = bytes.windows(3).position(|w| w == b"old").unwrap();
+    std::os::unix::fs::FileExt::write_at(file.as_file(), b"new", at as u64).unwrap();
+    let error = image.write_bare(None, &mut std::io::sink()).unwrap_err();
+    assert!(error.to_string().contains("layer 1"), "{error}");
+}
+
+#[test]
+fn a_base_image_keeps_what_programs_need() {
+    let image = talkative(&two_layers()).read().unwrap();
+    let (bytes, again) = saved(&image, |i, out| i.write_archive("mse-base:latest", &["SSL_CERT_FILE"], out));
+    assert_eq!(listing(&again), listing(&image));
+    let (manifest, config) = documents(&bytes);
+    assert_eq!(manifest["RepoTags"], json!(["mse-base:latest"]));
+    assert_eq!(
+        config["config"],
+        json!({
+            "Cmd": ["evil"], "Entrypoint": ["/evil"], "Env": ["PATH=/bin", "LD_PRELOAD=/evil.so"],
+            "Labels": { "a": "b" }, "User": "evil", "WorkingDir": "/work",
+        })
+    );
+    assert!(config.get("history").is_none());
+    assert_eq!(image.environment_variable("PATH"), Some("/bin"));
+    assert_eq!(image.environment_variable("PAT"), None);
+}
+
+#[test]
+fn layers_of_a_build_are_taken_out() {
+    let [one, two] = two_layers();
+    let ca = tape(&[dir("run/"), dir("run/ca/"), file("run/ca/ca.pem", "CERTIFICATE")]);
+    let removed = tape(&[dir("run"), file("run/.wh.ca", "")]);
+    let leads_there = tape(&[dir("run")]);
+    let layers = [one.clone(), ca.clone(), two.clone(), removed, leads_there.clone()];
+    let image = Parts::docker(&layers).read().unwrap();
+    let without = image.without_layers_below("/run/ca").unwrap();
+    assert_eq!(without.layers.len(), 3);
+    let (bytes, again) = saved(&without, |image, out| image.write_archive("base", &[], out));
+    assert_eq!(listing(&again), listing(&Parts::docker(&[one.clone(), two, leads_there]).read().unwrap()));
+    assert!(!bytes.windows(11).any(|w| w == b"CERTIFICATE"));
+    // A name that only begins alike is another.
+    assert_eq!(image.without_layers_below("run/c").unwrap().layers.len(), 5);
+
+    for mixed in [
+        tape(&[file("run/ca/copy.pem", "CERTIFICATE"), file("etc/other", "x")]),
+        tape(&[file("run/.wh.ca", ""), file("etc/other", "x")]),
+        tape(&[file("run/ca", "x"), file("etc/.wh.a", "")]),
+        tape(&[file("run/ca", "x"), symlink("run2", "/run")]),
+    ] {
+        let image = Parts::docker(&[one.clone(), ca.clone(), mixed]).read().unwrap();
+        assert!(image.without_layers_below("run/ca").is_err());
+    }
+    assert!(image.without_layers_below("../x").is_err());
+}
+
+#[test]
+fn a_layer_is_put_on_top() {
+    let mut layer = tempfile::tempfile().unwrap();
+    layer.write_all(&tape(&[file("top", "new"), file("etc/.wh.a", "")])).unwrap();
+    let image = Parts::oci(&two_layers(), gzip).read().unwrap().with_layer(layer).unwrap();
+    let (_, again) = saved(&image, |image, out| image.write_bare(None, out));
+    assert_eq!(listing(&again), listing(&image));
+    assert!(listing(&image).contains(&"top = new".into()));
+    assert!(image.tree().node("etc/a").is_none());
+}

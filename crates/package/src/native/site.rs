@@ -161,7 +161,7 @@ pub(super) fn needed_glibc_of(site: &Path) -> Result<Option<(u32, u32)>> {
 
 /// The newest `GLIBC_x.y` among the symbol versions that a shared object names. They are NUL-terminated
 /// strings of its dynamic string table; looking for them anywhere errs on the careful side.
-pub(super) fn needed_glibc(object: &[u8]) -> Option<(u32, u32)> {
+pub fn needed_glibc(object: &[u8]) -> Option<(u32, u32)> {
     const PREFIX: &[u8] = b"GLIBC_";
     if !object.starts_with(b"\x7fELF") {
         return None;
