@@ -7,3 +7,4 @@ mod fixture;
 mod gramine_files;
 mod installation;
 mod judged;
+mod machine;
