@@ -6,6 +6,7 @@ mod collateral;
 mod completions;
 mod connect;
 mod demo;
+mod doctor;
 mod embedded;
 mod exit;
 mod files;
@@ -45,6 +46,7 @@ enum Command {
     Home(home::Args),
     Connect(connect::Args),
     Demo(demo::Args),
+    Doctor(doctor::Args),
     Quote(quote::Args),
     Sgx(sgx::Args),
     Simulator(simulator::Args),
@@ -68,6 +70,7 @@ fn run() -> ExitCode {
         Command::Home(args) => home::run(args),
         Command::Connect(args) => connect::run(&args),
         Command::Demo(args) => demo::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Quote(args) => quote::run(args),
         Command::Sgx(args) => sgx::run(args),
         Command::Simulator(args) => simulator::run(args),
