@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::TcpListener;
 use std::os::fd::IntoRawFd;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use node::configuration::{Limits, Server};
@@ -117,8 +118,14 @@ fn start(py: Python<'_>) -> PyResult<Node> {
     Ok(Node { node: started.node, listener: Mutex::new(Some(started.listener)) })
 }
 
+/// Unpacks the image's archive of Python packages into a directory in memory.
+#[pyfunction]
+fn unpack_packages(py: Python<'_>, archive: PathBuf, directory: PathBuf) -> PyResult<()> {
+    py.detach(|| node::unpack_packages(&archive, &directory)).map_err(failed)
+}
+
 #[pymodule]
 mod _node {
     #[pymodule_export]
-    use super::{Application, Node, NodeError, start};
+    use super::{Application, Node, NodeError, start, unpack_packages};
 }

@@ -9,6 +9,7 @@
 //! evidence       a fresh quote over a verifier's nonce, one at a time
 //! request        the body of a configuration
 //! code           the archive -> files in memory-backed storage
+//! packages       the archive of Python packages -> files, before any of them is loaded
 //! served         a certificate of the owner's own
 //! places         where everything lives
 //! configuration  the HTTPS server of the first phase
@@ -26,6 +27,7 @@ mod identity;
 mod journal;
 pub mod listener;
 mod node;
+mod packages;
 pub mod places;
 mod refusal;
 mod request;
@@ -35,6 +37,7 @@ mod state;
 
 pub use error::Error;
 pub use node::{Application, Node, Setup, TlsFiles};
+pub use packages::unpack_packages;
 pub use refusal::Refusal;
 pub use start::{Started, start};
 

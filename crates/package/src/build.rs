@@ -16,10 +16,11 @@ use tempfile::NamedTempFile;
 
 use crate::config::{self, AppConfig};
 use crate::fingerprint::SIZES;
+use crate::image::Image;
 use crate::native::{LOCK, NodeFiles};
 use crate::opened::Package;
 use crate::python::Interpreter;
-use crate::{Error, Fingerprint, Result, bundle, code_archive, native};
+use crate::{Error, Fingerprint, Result, bundle, code_archive, enclave, native};
 
 /// Where the parts of a project are. [`Project::open`] fills in the usual places; a caller may
 /// change any of them.
@@ -84,7 +85,8 @@ pub enum Builder<'a> {
         /// Directory that keeps what was downloaded and installed, for the next time.
         cache: &'a Path,
     },
-    /// An image that a container engine built and saved.
+    /// An image that a container engine built and saved. It is written anew, under no name, with a last layer of what
+    /// an enclave needs besides.
     Saved(&'a Path),
 }
 
@@ -115,7 +117,16 @@ pub struct Built {
     pub fingerprints: Vec<(u64, Fingerprint)>,
     /// Number and bytes of the files that the enclave trusts.
     pub trusted_files: (usize, u64),
+    /// About how many seconds Gramine takes to start on so many.
+    pub start_seconds: f64,
+    /// Whether they are so many that whoever built the image should know.
+    pub many_files: bool,
+    /// The smallest enclave size that holds the package, in MiB.
+    pub smallest_size: u64,
 }
+
+/// Trusted files above which [`Built::many_files`] is set.
+pub const MANY_FILES: usize = 10_000;
 
 /// Makes a package of a project, and reports its fingerprints at all sizes.
 pub fn build(project: &Project, options: Options<'_>) -> Result<Built> {
@@ -133,7 +144,14 @@ pub fn build_for(sizes: &[u64], project: &Project, options: Options<'_>) -> Resu
     let (tests, _) = if project.tests.exists() { code_archive_of(&project.tests)? } else { empty_archive()? };
 
     let image = match builder {
-        Builder::Saved(path) => File::open(path).map_err(Error::io("open", path))?,
+        Builder::Saved(path) => {
+            progress("reading the image");
+            let image = enclave::with_last_layer(Image::open(path)?, &config.image)?;
+            progress("writing the image");
+            let mut file = temporary()?;
+            image.write_bare(None, &mut BufWriter::with_capacity(1 << 17, &mut file))?;
+            file
+        }
         Builder::Native { interpreter, node_files, cache } => {
             let requirements = project.requirements.as_deref();
             let site = native::install(requirements, &project.lock, interpreter, cache, progress)?;
@@ -173,6 +191,11 @@ pub fn build_for(sizes: &[u64], project: &Project, options: Options<'_>) -> Resu
 
     progress("checking the package and computing its fingerprints");
     let opened = Package::open(written.path())?;
+    let largest = SIZES[SIZES.len() - 1];
+    if opened.needed_mb() > largest {
+        let what = format!("the package, which needs about {} MiB of enclave,", opened.needed_mb());
+        return Err(Error::Limit { what, limit: format!("{largest} MiB") });
+    }
     let fingerprints = opened.fingerprints_for(sizes)?;
     // The key first: a package whose code nobody can open is worth nothing.
     let key = key.map(|key| write_key(&key, output, &output.join(format!("{name}.key")))).transpose()?;
@@ -184,6 +207,9 @@ pub fn build_for(sizes: &[u64], project: &Project, options: Options<'_>) -> Resu
         sha256: opened.sha256(),
         fingerprints,
         trusted_files: (trusted.len(), trusted.iter().map(|file| file.size).sum()),
+        start_seconds: enclave::start_seconds(trusted.len()),
+        many_files: trusted.len() > MANY_FILES,
+        smallest_size: opened.smallest_size(),
     })
 }
 

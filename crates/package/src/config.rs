@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::enclave::is_below;
 use crate::{Error, Result};
 
 const FILE: &str = "mse.toml";
@@ -48,6 +49,14 @@ pub struct AppConfig {
 pub struct ImageConfig {
     /// The requirements file, relative to the project (default: `requirements.txt` if there is one).
     pub requirements: Option<String>,
+    /// Files and directories of the image that the enclave may read besides Python and its packages, as absolute paths:
+    /// a model, data, templates. What is in such a directory is measured whole, but for bytecode.
+    #[serde(default)]
+    pub measured: Vec<String>,
+    /// Files and directories that the enclave may not read, as absolute paths, though they would be measured. They
+    /// shorten Gramine's start; `measured` does not bring them back.
+    #[serde(default)]
+    pub unmeasured: Vec<String>,
 }
 
 /// Whether a configuration must bring sealed secrets.
@@ -143,10 +152,54 @@ impl AppConfig {
                 return refuse("image.requirements", "a path inside the project", path);
             }
         }
+        if self.image.measured.len() + self.image.unmeasured.len() > ROOTS_LIMIT {
+            let found = (self.image.measured.len() + self.image.unmeasured.len()).to_string();
+            return refuse("image.measured", "at most 256 paths, with image.unmeasured", &found);
+        }
+        for root in &self.image.measured {
+            let root_is_taken = TAKEN.iter().any(|taken| is_below(root, taken));
+            if !is_absolute(root) || root_is_taken {
+                return refuse("image.measured", MEASURED_RULE, root);
+            }
+        }
+        for root in &self.image.unmeasured {
+            let own = is_below(root, "/opt/mse") || is_below("/opt/mse", root);
+            if !is_absolute(root) || own {
+                return refuse("image.unmeasured", UNMEASURED_RULE, root);
+            }
+        }
         Ok(())
     }
 }
 
+/// Most paths in `image.measured` and `image.unmeasured` together.
+const ROOTS_LIMIT: usize = 256;
+
+/// Where the enclave has something else than the image.
+const TAKEN: [&str; 12] = [
+    "/dev",
+    "/etc/hostname",
+    "/etc/hosts",
+    "/etc/resolv.conf",
+    "/key",
+    "/mse",
+    "/mse-app",
+    "/opt/mse/packages",
+    "/proc",
+    "/root",
+    "/sys",
+    "/tmp",
+];
+
+/// Whether `path` is absolute, not the root, and written in the one way there is.
+fn is_absolute(path: &str) -> bool {
+    let plain = |name: &str| !matches!(name, "" | "." | "..") && !name.contains(char::is_control);
+    path.len() <= 4096 && path.strip_prefix('/').is_some_and(|rest| rest.split('/').all(plain))
+}
+
+const MEASURED_RULE: &str =
+    "absolute paths without `.`, `..` or a `/` at the end, of what the enclave sees of the image";
+const UNMEASURED_RULE: &str = "absolute paths without `.`, `..` or a `/` at the end, and outside /opt/mse";
 const NAME_RULE: &str = "1 to 64 letters, digits, `-` and `_`, beginning with a letter or digit";
 const APPLICATION_RULE: &str = "`module:variable`, such as `app:app`";
 const ENDPOINT_RULE: &str = "a path that begins with `/`, such as `/health`";
@@ -261,6 +314,15 @@ mod tests {
             ("tests_requirements", "\"cryptography\"", "\"--index-url=evil\""),
             ("image.requirements", "[cloud]", "[image]\nrequirements = \"../r.txt\"\n[cloud]"),
             ("image.requirements", "[cloud]", "[image]\nrequirements = \"/r.txt\"\n[cloud]"),
+            ("image.measured", "[cloud]", "[image]\nmeasured = [\"opt/model\"]\n[cloud]"),
+            ("image.measured", "[cloud]", "[image]\nmeasured = [\"/\"]\n[cloud]"),
+            ("image.measured", "[cloud]", "[image]\nmeasured = [\"/opt/../etc\"]\n[cloud]"),
+            ("image.measured", "[cloud]", "[image]\nmeasured = [\"/opt/model/\"]\n[cloud]"),
+            ("image.measured", "[cloud]", "[image]\nmeasured = [\"/tmp/model\"]\n[cloud]"),
+            ("image.measured", "[cloud]", "[image]\nmeasured = [\"/etc/hosts\"]\n[cloud]"),
+            ("image.unmeasured", "[cloud]", "[image]\nunmeasured = [\"/opt\"]\n[cloud]"),
+            ("image.unmeasured", "[cloud]", "[image]\nunmeasured = [\"/opt/mse/python/x\"]\n[cloud]"),
+            ("image.unmeasured", "[cloud]", "[image]\nunmeasured = [\"usr\"]\n[cloud]"),
         ];
         for (name, from, to) in cases {
             let text = GOOD.replace(from, to);

@@ -7,10 +7,22 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+mod archive;
+mod gramine;
+mod measured;
+mod size;
+
 use crate::config::NodeConfig;
 use crate::fingerprint::check_size;
-use crate::image::{Node, Tree};
+use crate::image::Tree;
 use crate::{Error, Result};
+
+pub use archive::FILES_LIMIT;
+pub(crate) use archive::with_last_layer;
+pub use gramine::{Gramine, Loader};
+pub(crate) use measured::is_below;
+pub use measured::{TrustedFile, trusted_files};
+pub use size::start_seconds;
 
 /// Where the node, the application server and the application's packages are in an image.
 pub const SITE: &str = "opt/mse/python";
@@ -59,14 +71,20 @@ pub const SIMULATED_LIBPAL: &str = "/mse/state/simulation/libpal.so";
 /// container without Gramine mounts its own there.
 pub const IN_MEMORY: [&str; 5] = ["/dev/shm", "/key", "/mse-app", "/root", "/tmp"];
 
+/// The Python packages in one archive, where there are too many files to measure each.
+pub const ARCHIVE: &str = "opt/mse/python.tar";
+
+/// The directory, in memory, below which the node unpacks [`ARCHIVE`]: each file at the path that it had in the image.
+pub const PACKAGES: &str = "/opt/mse/packages";
+
+/// What the enclave has as `/etc/hosts`, in images that an engine built.
+pub const HOSTS: &str = "opt/mse/hosts";
+
 /// Where the code archive is in the enclave, plain or encrypted.
 pub const CODE_URI: &str = "file:/mse/app.tar";
 
 /// The node's shared object, which stands in for `libpal.so` where an image has no Gramine.
 pub const NODE_LIBRARY: &str = "opt/mse/python/mse_node/_node.abi3.so";
-
-/// Where an image may carry Gramine: copied there, or installed from Debian's or Gramine's packages.
-const GRAMINE: [&str; 2] = ["gramine", "usr/lib/x86_64-linux-gnu/gramine"];
 
 /// Threads of the enclave. Each takes one of the enclave's thread slots, and without EDMM there is no way
 /// to add one later; each slot costs about 350 KiB of measured memory. The node caps each of its pools
@@ -74,85 +92,47 @@ const GRAMINE: [&str; 2] = ["gramine", "usr/lib/x86_64-linux-gnu/gramine"];
 /// and for those that the application starts.
 pub const MAX_THREADS: u32 = 64;
 
-/// A measured file: its URI and the SHA-256 of its content, and its size in bytes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TrustedFile {
-    /// `file:` and the absolute path.
-    pub uri: String,
-    /// SHA-256 of the content.
-    pub sha256: [u8; 32],
-    /// Bytes.
-    pub size: u64,
+/// A directory that lies in memory, and what a container without Gramine has to make there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemoryMount {
+    /// Absolute path.
+    pub path: &'static str,
+    /// Bytes that the node itself puts there, at least.
+    pub bytes: u64,
+    /// Whether shared objects are loaded from there: a mount must not be `noexec` then.
+    pub executable: bool,
 }
 
-/// The files of an image that the enclave may read, sorted, and the code archive.
-pub fn trusted_files(tree: &Tree, code_sha256: [u8; 32], code_size: u64) -> Vec<TrustedFile> {
-    let gramine = gramine(tree);
-    let mut files: BTreeMap<String, ([u8; 32], u64)> = (tree.nodes())
-        .filter(|(path, node)| !matches!(node, Node::Directory) && is_measured(path, gramine))
-        // A link is trusted under its own name, with the content that it leads to.
-        .filter_map(|(path, _)| {
-            let file = tree.resolve(path)?;
-            Some((format!("file:/{path}"), (file.sha256, file.size)))
-        })
-        .collect();
-    // Last, so that no file of the image can stand in for the code.
-    files.insert(CODE_URI.into(), (code_sha256, code_size));
-    files.into_iter().map(|(uri, (sha256, size))| TrustedFile { uri, sha256, size }).collect()
+/// The directories in memory, for a package whose code archive has `code_size` bytes.
+pub(crate) fn memory_mounts(tree: &Tree, code_size: u64) -> Vec<MemoryMount> {
+    let mount = |path| match path {
+        "/mse-app" => MemoryMount { path, bytes: code_size, executable: true },
+        _ => MemoryMount { path, bytes: 0, executable: false },
+    };
+    let packages = (tree.resolve(ARCHIVE)).map(|archive| MemoryMount {
+        path: PACKAGES,
+        bytes: archive.size,
+        executable: true,
+    });
+    IN_MEMORY.into_iter().map(mount).chain(packages).collect()
 }
 
-/// Whether a file of the image may be read in the enclave. The list is kept short, because Gramine
-/// starts slowly on a long one: what a Python application can load, and no caches, tests or tools.
-fn is_measured(path: &str, gramine: Option<&str>) -> bool {
-    if path.ends_with(".pyc") || path.contains("/__pycache__/") {
-        return false;
-    }
-    if let Some(rest) = path.strip_prefix(SITE).and_then(|rest| rest.strip_prefix('/')) {
-        return !rest.is_empty();
-    }
-    if let Some(rest) = gramine.and_then(|prefix| path.strip_prefix(prefix)).and_then(|r| r.strip_prefix('/'))
-    {
-        return rest == "libsysdb.so" || rest.starts_with("runtime/glibc/");
-    }
-    let library = |dir: &str| path.strip_prefix(dir).is_some_and(is_library);
-    library("usr/lib/x86_64-linux-gnu/")
-        || library("lib/x86_64-linux-gnu/")
-        || library("usr/local/lib/")
-        || ["usr/bin/python3", "usr/local/bin/python3"].iter().any(|prefix| path.starts_with(prefix))
-        || ["usr/lib/", "usr/local/lib/"]
-            .iter()
-            .filter_map(|dir| path.strip_prefix(dir))
-            .any(is_python_library)
-        || path.starts_with("etc/ssl/certs/")
-        || ["etc/passwd", "etc/group", "etc/nsswitch.conf", "etc/services", "etc/protocols", "etc/mime.types"]
-            .contains(&path)
-}
-
-/// `libssl.so.3`, directly in a library directory.
-fn is_library(rest: &str) -> bool {
-    !rest.contains('/') && (rest.ends_with(".so") || rest.contains(".so."))
-}
-
-/// `python3.11/json/decoder.py`, but nothing of what only developers load.
-fn is_python_library(rest: &str) -> bool {
-    const LEFT_OUT: [&str; 7] =
-        ["test/", "idlelib/", "tkinter/", "turtledemo/", "lib2to3/", "ensurepip/", "config-"];
-    rest.strip_prefix("python3")
-        .and_then(|rest| rest.split_once('/'))
-        .is_some_and(|(_, inside)| !LEFT_OUT.iter().any(|prefix| inside.starts_with(prefix)))
-}
-
-/// Where the image carries Gramine, if it does.
-pub fn gramine(tree: &Tree) -> Option<&'static str> {
-    GRAMINE.into_iter().find(|prefix| tree.resolve(&format!("{prefix}/sgx/libpal.so")).is_some())
-}
-
-/// The path of `libpal.so` in the image, or of the file that stands in for it.
+/// The path of `libpal.so` in the image, or of the file that stands in for it. A Gramine without SGX has none: what
+/// runs under it is a simulation.
 pub fn libpal(tree: &Tree) -> String {
-    match gramine(tree) {
-        Some(prefix) => format!("{prefix}/sgx/libpal.so"),
-        None => NODE_LIBRARY.into(),
-    }
+    Gramine::of(tree).and_then(|gramine| gramine.measured_libpal()).unwrap_or_else(|| NODE_LIBRARY.into())
+}
+
+/// MiB that an enclave of these files needs, and the smallest size that holds them.
+pub(crate) fn smallest_size(tree: &Tree, trusted: &[TrustedFile], code_size: u64) -> (u64, u64) {
+    let needed = size::needed_mb(tree, trusted, code_size);
+    (needed, size::smallest(needed))
+}
+
+/// The interpreter's absolute path. One in `/usr/local` is the image's own choice, and goes first as in `PATH`.
+pub fn python(tree: &Tree) -> &'static str {
+    let local = tree.resolve("usr/local/bin/python3").is_some();
+    if local { "/usr/local/bin/python3" } else { "/usr/bin/python3" }
 }
 
 /// Renders the manifest for an enclave of `size_mb` MiB.
@@ -178,19 +158,29 @@ fn render(
     debug: bool,
 ) -> Result<String> {
     check_size(size_mb)?;
-    let gramine = gramine(tree);
-    let entrypoint = match gramine {
-        Some(prefix) => format!("{prefix}/libsysdb.so"),
+    let gramine = Gramine::of(tree);
+    let entrypoint = match &gramine {
+        Some(gramine) => gramine.library_os(),
         // Nothing but the simulator loads such an image, and it takes no entry point from here.
         None => NODE_LIBRARY.into(),
     };
-    let libos = tree.resolve(&entrypoint).ok_or_else(|| Error::Image {
-        part: entrypoint.clone(),
-        expected: "the file, since the enclave starts with it".into(),
-        found: "none".into(),
-    })?;
-    let local = tree.resolve("usr/local/bin/python3").is_some();
-    let python = if local { "/usr/local/bin/python3" } else { "/usr/bin/python3" };
+    let required = |path: &str, why: &str| {
+        tree.resolve(path).ok_or_else(|| Error::Image {
+            part: path.into(),
+            expected: format!("the file, since {why}"),
+            found: "none".into(),
+        })
+    };
+    let libos = required(&entrypoint, "the enclave starts with it")?;
+    let python = python(tree);
+    let linker = match &gramine {
+        Some(gramine) => {
+            required(python.trim_start_matches('/'), "the enclave runs it")?;
+            required(NODE_LIBRARY, "the interpreter loads it first")?;
+            Some(gramine.linker(tree)?)
+        }
+        None => None,
+    };
 
     // The environment is closed: nothing of the host's passes through, and nothing is added later.
     let mut env = BTreeMap::from([
@@ -206,12 +196,19 @@ fn render(
         ("PYTHONPATH", format!("/{SITE}")),
         ("PYTHONUNBUFFERED", "1".into()),
     ]);
-    if let Some(prefix) = gramine {
-        // Goes before a binary's own search path: Gramine's C library first, then Python's own
-        // directory, before the system's.
-        let own = if local { ":/usr/local/lib" } else { "" };
-        let path = format!("/{prefix}/runtime/glibc{own}:/usr/lib/x86_64-linux-gnu:/lib/x86_64-linux-gnu");
+    if let Some(gramine) = &gramine {
+        // Goes before a binary's own search path: Gramine's C library first, then Python's own directory (which is also
+        // where administrators put theirs), before the system's. The directories below /usr go before /lib, which is a
+        // link to one of them where they are merged: its names are not in the list of trusted files.
+        let libc = gramine.libc();
+        let path = format!("/{libc}:/usr/local/lib:/usr/lib/x86_64-linux-gnu:/lib/x86_64-linux-gnu");
         env.insert("LD_LIBRARY_PATH", path);
+    }
+    if tree.resolve(measured::CA_BUNDLE).is_some() {
+        env.insert("SSL_CERT_FILE", format!("/{}", measured::CA_BUNDLE));
+    }
+    if tree.resolve(ARCHIVE).is_some() {
+        env.insert("MSE_PACKAGES", format!("/{ARCHIVE}"));
     }
 
     let mut out = String::new();
@@ -238,17 +235,27 @@ fn render(
     line(&format!("start_dir = {}", quoted(&format!("/{SITE}"))));
     line("root = { type = \"chroot\", uri = \"file:/\" }");
     line("mounts = [");
-    if let Some(prefix) = gramine {
+    if let Some(linker) = linker {
         // Programs name this loader with its absolute path; in the enclave it has to be Gramine's.
-        let loader = quoted(&format!("file:/{prefix}/runtime/glibc/ld-linux-x86-64.so.2"));
-        line(&format!("    {{ path = \"/lib64/ld-linux-x86-64.so.2\", uri = {loader} }},"));
+        let uri = quoted(&format!("file:/{linker}"));
+        line(&format!("    {{ path = \"/lib64/ld-linux-x86-64.so.2\", uri = {uri} }},"));
+    }
+    if tree.resolve(HOSTS).is_some() {
+        // Container engines put a file of their own there, which nobody measured.
+        let uri = quoted(&format!("file:/{HOSTS}"));
+        line(&format!("    {{ path = \"/etc/hosts\", uri = {uri} }},"));
     }
     // Code, keys and secrets stay in enclave memory, never in a file that the host can see.
     for path in IN_MEMORY {
         line(&format!("    {{ type = \"tmpfs\", path = {} }},", quoted(path)));
     }
+    if tree.resolve(ARCHIVE).is_some() {
+        // The packages of the archive, unpacked before anything is loaded from them.
+        line(&format!("    {{ type = \"tmpfs\", path = {} }},", quoted(PACKAGES)));
+    }
     // Gramine gives the enclave a key only where a mount names it: nothing is kept here, and the node
-    // takes from it the key that is bound to MRENCLAVE, under which it seals its state.
+    // takes from it the key that is bound to MRENCLAVE, under which it seals its state. Without SGX there is no such
+    // key, and Gramine starts all the same: nothing looks into this directory.
     line(
         "    { type = \"encrypted\", path = \"/mse/sealed\", uri = \"file:/mse/sealed\", key_name = \"_sgx_mrenclave\" },",
     );
@@ -259,8 +266,8 @@ fn render(
     line("disallow_subprocesses = true");
     // SIGTERM is how a runtime asks a node to stop. It says nothing that the host could not do anyway.
     line("enable_sigterm_injection = true");
-    // Gramine itself makes /etc/hosts, /etc/hostname and /etc/resolv.conf, which container engines
-    // replace at run time and which could therefore never be trusted files.
+    // Gramine makes the host name and /etc/resolv.conf from what the host says, and checks it. Container engines
+    // replace such files at run time, so they could never be trusted ones.
     line("enable_extra_runtime_domain_names_conf = true");
     // Stacks are reserved whole. 2 MiB is what Rust gives its threads and enough for Python's
     // recursion limit; Linux's 8 MiB would take half of the smallest enclave.

@@ -21,7 +21,7 @@ mod write;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Read;
+use std::io::{self, Read, Write};
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -124,6 +124,42 @@ impl Image {
             return Err(changed(path, "other bytes"));
         }
         Ok(Some(content))
+    }
+
+    /// Copies the content of `files` to `out`, one after the other and each once, in the order of the layers. Each is
+    /// hashed again on its way. Says at which offset of `out` the content from each [`File::place`] begins.
+    pub(crate) fn copy_files<'a>(
+        &self,
+        files: impl Iterator<Item = &'a File>,
+        mut out: impl Write,
+    ) -> Result<BTreeMap<(usize, u64), u64>> {
+        let wanted: BTreeMap<(usize, u64), &File> = files.map(|file| (file.place(), file)).collect();
+        let mut places = BTreeMap::new();
+        let mut current: Option<(usize, layer::Stream, u64)> = None;
+        let mut written = 0;
+        for ((layer, offset), file) in wanted {
+            let (stream, position) = match &mut current {
+                Some((open, stream, position)) if *open == layer => (stream, position),
+                _ => {
+                    let stream = layer::stream(layer, &self.layers[layer])?;
+                    let (_, stream, position) = current.insert((layer, stream, 0));
+                    (stream, position)
+                }
+            };
+            let part = layer::name(layer);
+            stream.skip(offset - *position).map_err(|e| changed(&part, e))?;
+            *position = offset + file.size;
+            let mut content = Hashing::new(stream.by_ref().take(file.size));
+            let copied = io::copy(&mut content, &mut out)
+                .map_err(Error::io("copy", Path::new("files of the image")))?;
+            if copied != file.size || content.finish() != file.sha256 {
+                return Err(changed(&part, "other bytes"));
+            }
+            places.insert((layer, offset), written);
+            written += copied;
+        }
+        out.flush().map_err(Error::io("copy", Path::new("files of the image")))?;
+        Ok(places)
     }
 
     /// Writes the image's files into `dest`, which is made, or must be an empty directory. Each file is

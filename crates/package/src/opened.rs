@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use crate::bundle;
 use crate::code_archive::{check_named, unpack_named};
 use crate::config::{AppConfig, CodeForm, NodeConfig};
-use crate::enclave::{self, TrustedFile};
+use crate::enclave::{self, Gramine, MemoryMount, TrustedFile};
 use crate::fingerprint::SIZES;
 use crate::image::{Image, Node};
 use crate::native::RECORD;
@@ -70,7 +70,7 @@ impl Package {
         let code_sha256 = members.code.sha256().map_err(Error::io("read", path))?;
         let image = Image::read(&members.image)?;
         let interpreter = interpreter(&image)?;
-        let trusted = enclave::trusted_files(image.tree(), code_sha256, members.code.len());
+        let trusted = enclave::trusted_files(image.tree(), &config.image, code_sha256, members.code.len())?;
         Ok(Package {
             path: path.into(),
             sha256: [0; 32],
@@ -127,6 +127,32 @@ impl Package {
         &self.trusted
     }
 
+    /// Gramine as the image carries it; `None` where such an image runs as a plain process, in simulation only.
+    pub fn gramine(&self) -> Option<Gramine> {
+        Gramine::of(self.image.tree())
+    }
+
+    /// The absolute path of the interpreter in a container image.
+    pub fn python(&self) -> &'static str {
+        enclave::python(self.image.tree())
+    }
+
+    /// The directories that the manifest mounts in memory: what a container without Gramine has to mount.
+    pub fn memory_mounts(&self) -> Vec<MemoryMount> {
+        enclave::memory_mounts(self.image.tree(), self.code.len())
+    }
+
+    /// The smallest enclave that holds the package, in MiB, of [`SIZES`]; the largest, where none would. An estimate:
+    /// threads and stacks, Gramine and the interpreter, every shared object mapped, packages and code unpacked.
+    pub fn smallest_size(&self) -> u64 {
+        enclave::smallest_size(self.image.tree(), &self.trusted, self.code.len()).1
+    }
+
+    /// About how many MiB the package needs in an enclave; see [`Package::smallest_size`].
+    pub fn needed_mb(&self) -> u64 {
+        enclave::smallest_size(self.image.tree(), &self.trusted, self.code.len()).0
+    }
+
     /// The bytes of `node.manifest.sgx` for an enclave of `size_mb` MiB.
     pub fn manifest(&self, size_mb: u64) -> Result<Vec<u8>> {
         let text = enclave::manifest(self.image.tree(), &self.node_config(), &self.trusted, size_mb)?;
@@ -148,7 +174,7 @@ impl Package {
     /// The bytes of `libpal.so`, or of the file that stands in for it.
     pub fn libpal(&self) -> Result<Vec<u8>> {
         let path = enclave::libpal(self.image.tree());
-        self.image.read_file(&path, gramine::elf::MAX_SIZE)?.ok_or_else(|| Error::Image {
+        self.image.read_file(&path, ::gramine::elf::MAX_SIZE)?.ok_or_else(|| Error::Image {
             part: path,
             expected: "Gramine's libpal.so, or the node's library in its place".into(),
             found: "neither".into(),

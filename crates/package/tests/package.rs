@@ -159,11 +159,14 @@ fn an_image_with_gramine_starts_from_it() {
         let at = |name: &str| format!("{prefix}/{name}");
         let (libpal, libsysdb, libc) =
             (at("sgx/libpal.so"), at("libsysdb.so"), at("runtime/glibc/libc.so.6"));
+        let linker = at("runtime/glibc/ld-linux-x86-64.so.2");
         let layer = tar(&[
             file("opt/mse/python/mse_node/_node.abi3.so", b"node"),
             file(&libpal, LIBPAL),
+            file(&at("sgx/loader"), b"loader"),
             file(&libsysdb, b"libos"),
             file(&libc, b"libc"),
+            file(&linker, b"linker"),
             file("usr/bin/python3.11", b"python"),
             Entry { kind: b'2', link: "python3.11", ..file("usr/bin/python3", b"") },
             file("usr/lib/python3.11/os.py", b"os"),
@@ -184,6 +187,7 @@ fn an_image_with_gramine_starts_from_it() {
             "file:/opt/mse/python/mse_node/_node.abi3.so".into(),
             format!("file:/{libsysdb}"),
             format!("file:/{libc}"),
+            format!("file:/{linker}"),
             "file:/usr/bin/python3".into(),
             "file:/usr/bin/python3.11".into(),
             "file:/usr/lib/python3.11/os.py".into(),
@@ -195,8 +199,270 @@ fn an_image_with_gramine_starts_from_it() {
         assert_eq!(python.sha256[..], Sha256::digest(b"python")[..], "a link has the hash of its target");
         assert!(manifest.env["LD_LIBRARY_PATH"].starts_with(&format!("/{prefix}/runtime/glibc:")));
         assert!(text.contains(&format!("uri = \"file:/{libsysdb}\"")));
+        assert!(text.contains(&format!("uri = \"file:/{linker}\" }},")));
+        let gramine = package.gramine().unwrap();
+        assert_eq!(gramine.sgx().unwrap().libpal, format!("/{libpal}"));
+        assert_eq!(gramine.direct(), None);
         package.fingerprint(1024).unwrap();
     }
+}
+
+/// A package of this image.
+fn package_of(layer: &[u8]) -> Result<Package, Error> {
+    package_with(CONFIG, layer)
+}
+
+fn package_with(config: &str, layer: &[u8]) -> Result<Package, Error> {
+    let mut members = good_members();
+    members[1].1 = image(layer);
+    members[2].1 = config.into();
+    open(&bundle(&members))
+}
+
+/// The paths that a package's enclave may read.
+fn trusted(package: &Package) -> Vec<&str> {
+    package.trusted_files().iter().filter_map(|file| file.uri.strip_prefix("file:/")).collect()
+}
+
+fn link<'a>(path: &'a str, target: &'a str) -> Entry<'a> {
+    Entry { kind: b'2', link: target, ..file(path, b"") }
+}
+
+fn direct_gramine() -> Vec<Entry<'static>> {
+    vec![
+        file("opt/mse/python/mse_node/_node.abi3.so", LIBPAL),
+        file("gramine/direct/loader", b"loader"),
+        file("gramine/direct/libpal.so", b"libpal"),
+        file("gramine/libsysdb.so", b"libos"),
+        file("gramine/runtime/glibc/ld-linux-x86-64.so.2", b"linker"),
+        file("usr/bin/python3", b"python"),
+    ]
+}
+
+#[test]
+fn a_gramine_without_sgx_runs_the_same_manifest() {
+    let package = package_of(&tar(&direct_gramine())).unwrap();
+    let gramine = package.gramine().unwrap();
+    assert_eq!(gramine.sgx(), None);
+    assert_eq!(gramine.direct().unwrap().loader, "/gramine/direct/loader");
+    assert_eq!(gramine.direct().unwrap().libpal, "/gramine/direct/libpal.so");
+    assert_eq!(package.libpal().unwrap(), LIBPAL, "the node's library stands in");
+    let manifest = String::from_utf8(package.manifest(1024).unwrap()).unwrap();
+    assert!(manifest.contains("uri = \"file:/gramine/libsysdb.so\""), "{manifest}");
+    for missing in [
+        "gramine/runtime/glibc/ld-linux-x86-64.so.2",
+        "usr/bin/python3",
+        "opt/mse/python/mse_node/_node.abi3.so",
+    ] {
+        let layer: Vec<_> = direct_gramine().into_iter().filter(|entry| entry.path != missing).collect();
+        let error = package_of(&tar(&layer)).unwrap().manifest(1024).unwrap_err();
+        assert!(error.to_string().contains(missing), "{error}");
+    }
+    // Half a Gramine is none.
+    let layer: Vec<_> =
+        direct_gramine().into_iter().filter(|e| e.path != "gramine/direct/libpal.so").collect();
+    assert_eq!(package_of(&tar(&layer)).unwrap().gramine(), None);
+}
+
+#[test]
+fn files_are_listed_under_the_names_by_which_they_are_opened() {
+    let mut layer = direct_gramine();
+    layer.extend([
+        link("lib", "usr/lib"),
+        link("bin", "usr/bin"),
+        file("usr/lib/x86_64-linux-gnu/libz.so.1.2", b"z"),
+        link("usr/lib/x86_64-linux-gnu/libz.so.1", "libz.so.1.2"),
+        link("usr/lib/x86_64-linux-gnu/libblas.so.3", "/etc/alternatives/blas"),
+        link("etc/alternatives/blas", "/usr/lib/x86_64-linux-gnu/blas/libblas.so.3"),
+        file("usr/lib/x86_64-linux-gnu/blas/libblas.so.3", b"blas"),
+        file("etc/ssl/openssl.cnf", b"cnf"),
+        link("usr/lib/ssl/openssl.cnf", "/etc/ssl/openssl.cnf"),
+        link("usr/lib/ssl/certs", "/etc/ssl/certs"),
+        file("etc/ssl/certs/ca-certificates.crt", b"all"),
+        file("etc/ssl/certs/one.pem", b"one"),
+        file("etc/hosts", b"the engine's"),
+        file("etc/hostname", b"the engine's"),
+        file("etc/resolv.conf", b"the engine's"),
+        file("usr/share/mpl/data", b"data"),
+        link("usr/lib/python3/dist-packages/mpl/data", "/usr/share/mpl"),
+        file("usr/lib/python3/dist-packages/mpl/__init__.py", b""),
+    ]);
+    let package = package_of(&tar(&layer)).unwrap();
+    let trusted = trusted(&package);
+    for path in [
+        "usr/lib/x86_64-linux-gnu/libz.so.1",
+        "usr/lib/x86_64-linux-gnu/libz.so.1.2",
+        "usr/lib/x86_64-linux-gnu/libblas.so.3",
+        "usr/lib/ssl/openssl.cnf",
+        "etc/ssl/certs/ca-certificates.crt",
+        "usr/lib/python3/dist-packages/mpl/data/data",
+    ] {
+        assert!(trusted.contains(&path), "{path} is missing");
+    }
+    for path in [
+        "lib/x86_64-linux-gnu/libz.so.1",
+        "etc/hosts",
+        "etc/hostname",
+        "etc/resolv.conf",
+        "etc/ssl/certs/one.pem",
+        "usr/share/mpl/data",
+    ] {
+        assert!(!trusted.contains(&path), "{path} is there");
+    }
+    let manifest = gramine::Manifest::parse(&package.manifest(1024).unwrap()).unwrap();
+    // What makes the names below /lib unnecessary.
+    let libraries = &manifest.env["LD_LIBRARY_PATH"];
+    assert!(
+        libraries.find("/usr/lib/x86_64").unwrap() < libraries.find(":/lib/x86_64").unwrap(),
+        "{libraries}"
+    );
+    assert_eq!(manifest.env["SSL_CERT_FILE"], "/etc/ssl/certs/ca-certificates.crt");
+}
+
+#[test]
+fn what_applications_do_not_load_is_left_out() {
+    let packages = "usr/local/lib/python3.12/site-packages";
+    let kept = [
+        "numpy/__init__.py",
+        "numpy/__init__.pyi",
+        "numpy/testing/__init__.py",
+        "numpy/_core/tests/_natype.py",
+        "app/tests/__init__.py",
+        "pipeline/__init__.py",
+        "numpy.libs/libblas.so.0",
+        "single.py",
+        "x-1.dist-info/METADATA",
+    ];
+    let left_out = [
+        "numpy/tests/test_numpy.py",
+        "numpy/tests/__init__.py",
+        "numpy/__pycache__/x.cpython-312.pyc",
+        "numpy/core.pyi",
+        "numpy/include/numpy/array.h",
+        "numpy/lib/libm.a",
+        "pip/__init__.py",
+        "pip-23.0.dist-info/METADATA",
+        "setuptools/__init__.py",
+        "wheel/cli.py",
+        "distutils-precedence.pth",
+    ];
+    let paths: Vec<String> = kept.iter().chain(&left_out).map(|path| format!("{packages}/{path}")).collect();
+    let entries: Vec<_> = paths.iter().map(|path| file(path, b"x")).chain(direct_gramine()).collect();
+    let package = package_of(&tar(&entries)).unwrap();
+    let found: Vec<_> =
+        trusted(&package).into_iter().filter_map(|p| p.strip_prefix(packages)?.strip_prefix('/')).collect();
+    let mut expected = kept.to_vec();
+    expected.sort_unstable();
+    assert_eq!(found, expected);
+    // Unless the owner says so.
+    let config = format!("{CONFIG}[image]\nmeasured = [\"/{packages}/setuptools\"]\n");
+    let package = package_with(&config, &tar(&entries)).unwrap();
+    assert!(trusted(&package).contains(&format!("{packages}/setuptools/__init__.py").as_str()));
+}
+
+#[test]
+fn the_owner_says_what_else_is_measured() {
+    let mut layer = direct_gramine();
+    layer.extend([
+        file("data/models/one/weights", b"w"),
+        file("data/models/one/cache/x", b"x"),
+        link("opt/model", "/data/models/one"),
+        file("srv/a/.hidden", b"h"),
+        file("srv/ab", b"another"),
+        file("usr/lib/python3/dist-packages/big/a.py", b""),
+    ]);
+    let layer = tar(&layer);
+    let config = |image: &str| format!("{CONFIG}[image]\n{image}\n");
+    let package = package_with(
+        &config(
+            "measured = [\"/opt/model\", \"/srv/a\"]\n\
+             unmeasured = [\"/opt/model/cache\", \"/usr/lib/python3/dist-packages/big\"]",
+        ),
+        &layer,
+    )
+    .unwrap();
+    let found: Vec<_> = trusted(&package)
+        .into_iter()
+        .filter(|path| !path.starts_with("gramine") && !path.starts_with("opt/mse") && *path != "mse/app.tar")
+        .collect();
+    assert_eq!(found, ["opt/model/weights", "srv/a/.hidden", "usr/bin/python3"]);
+    let plain = package_of(&layer).unwrap();
+    assert_ne!(plain.fingerprint(1024).unwrap(), package.fingerprint(1024).unwrap());
+    let error = package_with(&config("measured = [\"/nothing\"]"), &layer).unwrap_err();
+    assert!(error.to_string().contains("/nothing"), "{error}");
+}
+
+#[test]
+fn a_debug_enclave_has_another_fingerprint() {
+    let package = package_of(&good_layer()).unwrap();
+    let debug = package.debug_manifest(1024).unwrap();
+    assert!(gramine::Manifest::parse(&debug).unwrap().sgx.debug);
+    let text = String::from_utf8(debug.clone()).unwrap();
+    assert_eq!(text.replace("debug = true", "debug = false").as_bytes(), package.manifest(1024).unwrap());
+    let fingerprint = Fingerprint::measure(&debug, &package.libpal().unwrap()).unwrap();
+    assert_ne!(fingerprint, package.fingerprint(1024).unwrap());
+}
+
+#[test]
+fn many_packages_travel_as_one_archive() {
+    let build = |layers: &[u8]| {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::create_dir_all(at("mse_src")).unwrap();
+        fs::write(at("mse_src/app.py"), "app = 1").unwrap();
+        fs::write(at("mse.toml"), CONFIG).unwrap();
+        fs::write(at("saved.tar"), layers).unwrap();
+        let (project, _) = Project::open(dir.path()).unwrap();
+        let options = Options {
+            builder: Builder::Saved(&at("saved.tar")),
+            encrypt: false,
+            output: &at("out"),
+            now: "2026-01-01T00:00:00Z".parse().unwrap(),
+            progress: &mut |_| {},
+        };
+        let built = build_for(&[1024], &project, options).unwrap();
+        let package = Package::open(&built.package).unwrap();
+        (built, package)
+    };
+    let tree = "usr/lib/python3/dist-packages";
+    let many: Vec<_> = (0..2_500).map(|n| (format!("{tree}/many/m{n}.py"), format!("n = {n}"))).collect();
+    let mut entries: Vec<_> = many.iter().map(|(path, text)| file(path, text.as_bytes())).collect();
+    entries.extend(direct_gramine());
+    entries.push(Entry { mode: 0o755, ..file("opt/mse/python/granian/_granian.so", b"so") });
+    entries.push(file("opt/mse/python/mse_node/serve.py", b"serve"));
+    let (built, package) = build(&image(&tar(&entries)));
+    assert!(built.trusted_files.0 < 20, "{:?}", built.trusted_files);
+    assert!(!built.many_files && built.start_seconds < 0.2 && built.smallest_size == 1024);
+    let trusted_paths = trusted(&package);
+    assert!(trusted_paths.contains(&"opt/mse/python.tar") && trusted_paths.contains(&"opt/mse/hosts"));
+    assert!(trusted_paths.contains(&"opt/mse/python/mse_node/serve.py"));
+    assert!(!trusted_paths.contains(&"opt/mse/python/granian/_granian.so"));
+    let archive = package.image().read_file("opt/mse/python.tar", 1 << 30).unwrap().unwrap();
+    let mut names = Vec::new();
+    for entry in tar::Archive::new(&archive[..]).entries().unwrap() {
+        let entry = entry.unwrap();
+        names.push((entry.path().unwrap().display().to_string(), entry.header().mode().unwrap()));
+    }
+    assert_eq!(names.len(), 2_501);
+    assert!(names.is_sorted());
+    assert_eq!(names[0], ("opt/mse/python/granian/_granian.so".to_owned(), 0o755));
+    let text = String::from_utf8(package.manifest(1024).unwrap()).unwrap();
+    assert!(text.contains("{ type = \"tmpfs\", path = \"/opt/mse/packages\" }"), "{text}");
+    assert!(text.contains("MSE_PACKAGES = \"/opt/mse/python.tar\""));
+    assert!(text.contains("{ path = \"/etc/hosts\", uri = \"file:/opt/mse/hosts\" }"));
+    let mounts = package.memory_mounts();
+    let packages = mounts.iter().find(|mount| mount.path == "/opt/mse/packages").unwrap();
+    assert!(packages.executable && packages.bytes == archive.len() as u64);
+
+    // The same content in another order, as another engine may save it.
+    entries.reverse();
+    let (again, _) = build(&image(&tar(&entries)));
+    assert_eq!(again.fingerprints, built.fingerprints);
+    // With few packages each file is listed.
+    let few: Vec<_> = entries.into_iter().filter(|entry| !entry.path.contains("/m1")).collect();
+    let (_, package) = build(&image(&tar(&few)));
+    assert!(trusted(&package).contains(&"opt/mse/python/granian/_granian.so"));
+    assert!(!trusted(&package).contains(&"opt/mse/python.tar"));
 }
 
 /// Whether the fingerprint of a package with `change` is another than that of the good one.

@@ -46,6 +46,13 @@ pub struct Tree {
     nodes: BTreeMap<String, Node>,
 }
 
+impl File {
+    /// Where the content is: the layer, and the offset in it. Hard links share it.
+    pub(crate) fn place(&self) -> (usize, u64) {
+        (self.layer, self.offset)
+    }
+}
+
 impl Tree {
     /// Everything in the image, sorted by path.
     pub fn nodes(&self) -> impl Iterator<Item = (&str, &Node)> {
@@ -57,10 +64,35 @@ impl Tree {
         self.nodes.get(path)
     }
 
+    /// Everything below the directory at exactly `path`, sorted.
+    pub fn below(&self, path: &str) -> impl Iterator<Item = (&str, &Node)> {
+        let prefix = format!("{path}/");
+        (self.nodes.range(prefix.clone()..))
+            .take_while(move |(path, _)| path.starts_with(&prefix))
+            .map(|(path, node)| (path.as_str(), node))
+    }
+
+    /// The path of the directory at `path`, symbolic links followed inside the image; `None` if there is none.
+    pub fn resolve_directory(&self, path: &str) -> Option<String> {
+        match self.walk(path)? {
+            (at, Node::Directory) => Some(at),
+            _ => None,
+        }
+    }
+
     /// The regular file at `path`, symbolic links followed inside the image; `None` if there is none.
     pub fn resolve(&self, path: &str) -> Option<&File> {
+        match self.walk(path)? {
+            (_, Node::File(file)) => Some(file),
+            _ => None,
+        }
+    }
+
+    /// Where `path` leads, symbolic links followed inside the image.
+    fn walk(&self, path: &str) -> Option<(String, &Node)> {
         let mut left: Vec<String> = path.split('/').rev().map(String::from).collect();
         let mut at: Vec<String> = Vec::new();
+        let mut found = None;
         let mut links = 0;
         while let Some(component) = left.pop() {
             match component.as_str() {
@@ -83,12 +115,14 @@ impl Tree {
                     }
                     left.extend(target.split('/').rev().map(String::from));
                 }
-                Node::File(file) if left.is_empty() => return Some(file),
                 Node::Directory => {}
+                node if left.is_empty() => found = Some(node),
                 _ => return None,
             }
         }
-        None
+        let path = at.join("/");
+        let node = found.or_else(|| self.nodes.get(&path))?;
+        Some((path, node))
     }
 
     /// Refuses an image with anything but plain files and directories in it.
