@@ -5,13 +5,17 @@
 //! the right enclave is the client's question.
 //!
 //! * [`Runtime`]: the trait, and what goes in ([`NodeSpec`]) and comes out ([`NodeSummary`], [`ProcessState`]);
-//! * [`process`]: nodes as child processes, without a container engine and without root; simulation only.
+//! * [`process`]: nodes as child processes, without a container engine and without root; simulation only;
+//! * [`docker`]: nodes as containers, and what else is asked of a container engine;
+//! * [`runtimes`]: both behind one, each node where it was spawned;
+//! * [`image_build`]: what an engine builds an image from.
 
 pub mod docker;
 pub mod error;
 pub mod image_build;
 pub mod name;
 pub mod process;
+pub mod runtimes;
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -23,9 +27,11 @@ use package::Package;
 use serde::Serialize;
 use uuid::Uuid;
 
+pub use crate::docker::DockerRuntime;
 pub use crate::error::Error;
 pub use crate::name::NodeName;
 pub use crate::process::ProcessRuntime;
+pub use crate::runtimes::{Kind, Runtimes};
 
 /// Everything a runtime needs to make a node. What is measured comes from the package and the size alone.
 #[derive(Clone, Copy)]
@@ -50,6 +56,8 @@ pub struct NodeSpec<'a> {
     pub signer: &'a SignerKey,
     /// The simulator's installation, which makes quotes and sealing keys; `None` where there is SGX.
     pub simulator: Option<&'a Path>,
+    /// Whether it is to be a debug enclave, whose memory the host can read and which every policy refuses.
+    pub debug: bool,
     /// The current time: start of the certificate's validity and date of the signature.
     pub now: Timestamp,
 }
@@ -59,7 +67,7 @@ pub struct NodeSpec<'a> {
 pub struct NodeSummary {
     /// Its name.
     pub name: NodeName,
-    /// Which runtime runs it: `process`.
+    /// Which runtime runs it: `process` or `docker`.
     pub runtime: &'static str,
     /// The application's own name, from its `mse.toml`.
     pub application: String,
@@ -98,6 +106,8 @@ pub enum ProcessState {
     Died,
     /// It was stopped on request.
     Stopped,
+    /// The container engine that has it does not answer; only [`Runtime::list`] says so, everything else is an error.
+    Unknown,
 }
 
 impl ProcessState {

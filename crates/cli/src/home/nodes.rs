@@ -79,7 +79,8 @@ impl Node {
             ProcessState::Alive { since, .. } => {
                 Process::Alive(Timestamp::now().duration_since(since).unsigned_abs())
             }
-            ProcessState::Died => Process::Died,
+            // Whatever its engine does, nobody can use it.
+            ProcessState::Died | ProcessState::Unknown => Process::Died,
             ProcessState::Stopped => Process::Stopped,
         };
         let silent = |reason: String| Probe::Silent { reason };

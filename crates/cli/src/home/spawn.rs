@@ -111,6 +111,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
         app_id,
         signer: &signer,
         simulator: Some(&simulator),
+        debug: false,
         now: Timestamp::now(),
     };
     let bar = packaging::progress();

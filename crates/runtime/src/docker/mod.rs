@@ -3,6 +3,7 @@
 //!
 //! * [`engine`]: where the engine is, how it is asked, and what its silence and its refusals mean;
 //! * [`images`]: build, save, load, find and remove images;
+//! * [`nodes`]: the runtime itself;
 //! * [`dev`]: one short-lived container without an enclave, for tests of an application.
 //!
 //! The engine belongs to the operator and protects nothing: what runs in a container, its fingerprint says. What the
@@ -13,7 +14,10 @@ mod containers;
 pub mod dev;
 pub mod engine;
 pub mod images;
+pub mod nodes;
 mod pipe;
+mod prepare;
+mod record;
 
 use std::collections::HashMap;
 
@@ -22,6 +26,7 @@ use bollard::models::{HostConfig, HostConfigLogConfig};
 pub use dev::{DevContainer, DevSpec};
 pub use engine::{Engine, EngineVersion};
 pub use images::{BuildRequest, ImageId};
+pub use nodes::DockerRuntime;
 
 /// So many processes and threads a container may have: an enclave has 64, and Gramine and Python some outside.
 const PIDS: i64 = 1024;

@@ -110,7 +110,7 @@ fn is_memory_backed(path: &Path) -> bool {
 }
 
 /// Makes a directory (and what leads to it) that only this user can enter; refuses one that others can.
-pub(super) fn make_private(path: &Path) -> Result<(), Error> {
+pub(crate) fn make_private(path: &Path) -> Result<(), Error> {
     let made = DirBuilder::new().mode(0o700).create(path);
     match made {
         Err(error) if error.kind() == ErrorKind::NotFound => {

@@ -19,7 +19,9 @@ mod pid;
 mod prepare;
 mod record;
 
+pub(crate) use memory::make_private;
 pub(crate) use pid::Process;
+pub(crate) use prepare::{HalfMade, check_validity, date, measured, not_after, remove_half_made};
 
 use std::fs::{self, File, TryLockError};
 use std::io::Write;
@@ -30,7 +32,6 @@ use std::time::{Duration, Instant};
 use crate::error::Error;
 use crate::name::NodeName;
 use crate::process::memory::Memory;
-use crate::process::prepare::HalfMade;
 use crate::process::record::Record;
 use crate::{NodeSpec, NodeSummary, ProcessState, Runtime};
 
@@ -48,7 +49,7 @@ pub struct ProcessRuntime {
 }
 
 /// Held while names, ports or processes change; released when dropped, and by the death of its holder.
-struct Lock(#[allow(dead_code)] File);
+pub(crate) struct Lock(#[allow(dead_code)] File);
 
 impl ProcessRuntime {
     /// Nodes under `<state_dir>/nodes`; their memory-backed directories under `$XDG_RUNTIME_DIR/mse` where that
@@ -71,14 +72,14 @@ impl ProcessRuntime {
         self.nodes.join(name.as_str())
     }
 
-    fn lock(&self) -> Result<Lock, Error> {
+    pub(crate) fn lock(&self) -> Result<Lock, Error> {
         let file = self.lock_file()?;
         file.lock().map_err(Error::file("lock", &self.nodes))?;
         Ok(Lock(file))
     }
 
     /// The lock, unless some other command has it.
-    fn try_lock(&self) -> Result<Option<Lock>, Error> {
+    pub(crate) fn try_lock(&self) -> Result<Option<Lock>, Error> {
         let file = self.lock_file()?;
         match file.try_lock() {
             Ok(()) => Ok(Some(Lock(file))),
@@ -99,7 +100,7 @@ impl ProcessRuntime {
 
     /// Removes what killed commands and killed nodes left behind.
     fn sweep(&self, _: &Lock) -> Result<(), Error> {
-        prepare::remove_half_made(&self.nodes)?;
+        remove_half_made(&self.nodes, |_| true)?;
         // Of a node whose record cannot be read nobody knows whether it runs.
         let runs = |name: &str| {
             let record = name.parse().map(|name| self.record(&name));
@@ -147,13 +148,22 @@ impl ProcessRuntime {
         Record::read(&self.directory(name), name)
     }
 
-    fn check_name(&self, name: &NodeName) -> Result<(), Error> {
-        let path = self.directory(name);
-        match path.symlink_metadata() {
-            Ok(_) => Err(Error::NameInUse { name: name.to_string() }),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(Error::file("look at", &path)(error)),
+    /// Whether there is a node of this name, readable record or not.
+    pub fn knows(&self, name: &NodeName) -> bool {
+        self.directory(name).symlink_metadata().is_ok()
+    }
+
+    /// Refuses a name that a node of any runtime has.
+    pub(crate) fn check_name(&self, name: &NodeName) -> Result<(), Error> {
+        let container = self.nodes.with_file_name("docker").join(format!("{name}.json"));
+        for path in [self.directory(name), container] {
+            match path.symlink_metadata() {
+                Ok(_) => return Err(Error::NameInUse { name: name.to_string() }),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(Error::file("look at", &path)(error)),
+            }
         }
+        Ok(())
     }
 
     /// Refuses an address that a running node has (even one which does not listen yet), or anybody else.
@@ -169,6 +179,41 @@ impl ProcessRuntime {
                 Err(Error::PortInUse { listen, by: None })
             }
             Err(source) => Err(Error::Listen { listen, source }),
+        }
+    }
+
+    /// The same for a port that a container engine is to publish: on another machine it cannot be tried here, and here
+    /// the engine may do what this user may not.
+    pub(crate) fn check_published(
+        &self,
+        listen: SocketAddr,
+        own: &NodeName,
+        local: bool,
+    ) -> Result<(), Error> {
+        match self.check_port(listen, own) {
+            Err(Error::PortInUse { .. } | Error::Listen { .. }) if !local => Ok(()),
+            Err(Error::Listen { source, .. }) if source.kind() == std::io::ErrorKind::PermissionDenied => {
+                Ok(())
+            }
+            checked => checked,
+        }
+    }
+
+    /// The same, with a moment's patience.
+    pub(crate) fn wait_for_published(
+        &self,
+        listen: SocketAddr,
+        own: &NodeName,
+        local: bool,
+    ) -> Result<(), Error> {
+        let deadline = Instant::now() + RELEASING;
+        loop {
+            match self.check_published(listen, own, local) {
+                Err(Error::PortInUse { by: None, .. }) if Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                checked => return checked,
+            }
         }
     }
 
@@ -232,6 +277,7 @@ impl Runtime for ProcessRuntime {
         let record = prepare::fill(half_made.path(), spec)?;
 
         let lock = self.lock()?;
+        self.check_name(spec.name)?;
         self.check_port(spec.listen, spec.name)?;
         let directory = half_made.finish(spec.name)?;
         match self.start(&lock, record) {

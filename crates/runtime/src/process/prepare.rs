@@ -41,13 +41,7 @@ const LONGEST_VALIDITY: u32 = 3653;
 /// Checks everything that can be checked before anything is written.
 pub(super) fn check(spec: &NodeSpec<'_>) -> Result<(), Error> {
     fingerprint::check_size(spec.size_mb)?;
-    if !(1..=LONGEST_VALIDITY).contains(&spec.days) {
-        return Err(Error::Specification {
-            what: "validity of the certificate",
-            expected: format!("1 to {LONGEST_VALIDITY} days"),
-            found: format!("{} days", spec.days),
-        });
-    }
+    check_validity(spec)?;
     instance(spec)?.validate()?;
     let Some(record) = spec.package.interpreter() else {
         return Err(Error::NotForProcesses {
@@ -58,19 +52,44 @@ pub(super) fn check(spec: &NodeSpec<'_>) -> Result<(), Error> {
     Ok(())
 }
 
+/// Whether a certificate may be valid that long.
+pub(crate) fn check_validity(spec: &NodeSpec<'_>) -> Result<(), Error> {
+    if (1..=LONGEST_VALIDITY).contains(&spec.days) {
+        return Ok(());
+    }
+    Err(Error::Specification {
+        what: "validity of the certificate",
+        expected: format!("1 to {LONGEST_VALIDITY} days"),
+        found: format!("{} days", spec.days),
+    })
+}
+
+/// The end of that validity.
+pub(crate) fn not_after(spec: &NodeSpec<'_>) -> Timestamp {
+    spec.now + SignedDuration::from_hours(24 * i64::from(spec.days))
+}
+
+/// The manifest that is asked for.
+pub(crate) fn measured(spec: &NodeSpec<'_>) -> Result<Vec<u8>, Error> {
+    let manifest = match spec.debug {
+        true => spec.package.debug_manifest(spec.size_mb),
+        false => spec.package.manifest(spec.size_mb),
+    };
+    Ok(manifest?)
+}
+
 fn instance(spec: &NodeSpec<'_>) -> Result<Instance, Error> {
     let Some(installation) = spec.simulator else {
         return Err(Error::NotForProcesses {
             reason: "processes are simulated enclaves, and no simulator was named",
         });
     };
-    let not_after = spec.now + SignedDuration::from_hours(24 * i64::from(spec.days));
     Ok(Instance {
         app_id: spec.app_id,
         host: spec.host.to_owned(),
         listen: spec.listen,
         not_before: spec.now,
-        not_after,
+        not_after: not_after(spec),
         subject: spec.subject.to_owned(),
         simulation: Some(Simulation { installation: installation.to_owned() }),
     })
@@ -82,7 +101,7 @@ pub(super) fn fill(directory: &Path, spec: &NodeSpec<'_>) -> Result<Record, Erro
         let path = directory.join(name);
         fs::write(&path, bytes).map_err(Error::file("write", &path))
     };
-    let manifest = spec.package.manifest(spec.size_mb)?;
+    let manifest = measured(spec)?;
     let signed = SigStruct::sign(&manifest, &spec.package.libpal()?, spec.signer, date(spec.now))?;
     write(MANIFEST, &manifest)?;
     write("node.sig", &signed.to_bytes())?;
@@ -117,7 +136,7 @@ pub(super) fn fill(directory: &Path, spec: &NodeSpec<'_>) -> Result<Record, Erro
     Ok(record)
 }
 
-fn date(now: Timestamp) -> Date {
+pub(crate) fn date(now: Timestamp) -> Date {
     let date = now.to_zoned(TimeZone::UTC).date();
     // A time stamp's year is -9999 to 9999, month and day are positive.
     Date {
@@ -145,14 +164,14 @@ fn link_or_copy(from: &Path, to: &Path) -> Result<(), Error> {
 }
 
 /// A directory that disappears again unless it is finished.
-pub(super) struct HalfMade {
+pub(crate) struct HalfMade {
     directory: TempDir,
     _lock: File,
 }
 
 impl HalfMade {
     /// Makes `<nodes>/<name>.tmp-*`, mode 0700; call it with the runtime's lock held.
-    pub(super) fn create(nodes: &Path, name: &NodeName) -> Result<HalfMade, Error> {
+    pub(crate) fn create(nodes: &Path, name: &NodeName) -> Result<HalfMade, Error> {
         let directory = Builder::new()
             .prefix(&format!("{name}{MARK}"))
             .permissions(Permissions::from_mode(0o700))
@@ -164,8 +183,13 @@ impl HalfMade {
         Ok(HalfMade { directory, _lock: lock })
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.directory.path()
+    }
+
+    /// Leaves it for the next command.
+    pub(crate) fn leave(self) {
+        let _ = self.directory.keep();
     }
 
     /// Gives it its name; refuses a name that is taken by now.
@@ -196,13 +220,14 @@ pub(super) fn remove(nodes: &Path, directory: &Path, name: &NodeName) -> Result<
     remove_tree(grave.path())
 }
 
-/// Removes half-made directories whose makers are gone; call it with the runtime's lock held.
-pub(super) fn remove_half_made(nodes: &Path) -> Result<(), Error> {
+/// Removes half-made directories whose makers are gone, once `undo` has undone what else they say was made; call it with
+/// the runtime's lock held.
+pub(crate) fn remove_half_made(nodes: &Path, undo: impl Fn(&Path) -> bool) -> Result<(), Error> {
     for entry in fs::read_dir(nodes).map_err(Error::file("list", nodes))? {
         let entry = entry.map_err(Error::file("list", nodes))?;
         let path = entry.path();
         let half_made = entry.file_name().to_str().is_some_and(|name| name.contains(MARK));
-        if half_made && !is_being_made(&path) {
+        if half_made && !is_being_made(&path) && undo(&path) {
             remove_tree(&path)?;
         }
     }

@@ -1,13 +1,89 @@
-//! The engine under test, and small images for it.
+//! The engine under test, an image whose Python is a few lines of Perl, and a runtime in a temporary directory.
 
-use std::io::Cursor;
+use std::io::{Cursor, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::process::Command;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
-use runtime::docker::Engine;
+use gramine::sigstruct::SignerKey;
+use package::Package;
+use runtime::docker::{BuildRequest, Engine};
+use runtime::{DockerRuntime, Error, NodeName, NodeSpec, NodeSummary, ProcessState, Runtime};
+use tempfile::TempDir;
+use uuid::Uuid;
 
 /// What every image of these tests starts from.
 pub const BASE: &str = "debian:bookworm";
+
+const VECTOR: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../gramine/tests/vectors/01-defaults-256m-t4");
+
+pub static SIGNER: LazyLock<SignerKey> = LazyLock::new(|| {
+    SignerKey::from_pem(&std::fs::read_to_string(format!("{VECTOR}/key.pem")).unwrap()).unwrap()
+});
+
+/// In the place of Python: tells what it was given, listens, and answers each peer with a line.
+const NODE: &str = r#"#!/usr/bin/perl
+use strict; use IO::Socket::INET; use Cwd;
+$| = 1;
+my ($instance) = do { local $/; open my $file, "<", "/mse/instance.toml" or die "no instance: $!"; <$file> };
+my ($host) = $instance =~ /^host = "(.*)"/m;
+my ($port) = $instance =~ /^listen = "0\.0\.0\.0:(\d+)"/m or die "no port";
+my $asked = 0;
+$SIG{TERM} = sub { $asked++; print "asked to end\n"; exit 0 unless $host eq "stubborn.example" };
+print "argument $_\n" for @ARGV;
+print "in ", getcwd(), "\n";
+print "variable $_=$ENV{$_}\n" for sort keys %ENV;
+open my $mounts, "<", "/proc/self/mounts"; print "mount $_" for <$mounts>;
+open my $status, "<", "/proc/self/status"; print "status $_" for grep { /^(Cap|NoNewPrivs|Seccomp)/ } <$status>;
+for my $path ("/usr/bin/mark", "/mark") {
+    print open(my $file, ">", $path) ? "wrote $path\n" : "refused $path: $!\n";
+}
+for my $path ("/mse/state/mark", "/tmp/mark", "/dev/shm/mark", "/root/mark", "/key/mark", "/mse-app/mark", "/mse/state/simulation/installation/inner/key") {
+    print open(my $file, ">>", $path) ? "wrote $path\n" : "refused $path: $!\n";
+}
+open my $starts, ">>", "/mse/state/starts"; print $starts "x"; close $starts;
+open $starts, "<", "/mse/state/starts"; print "starts ", <$starts>, "\n";
+print "from the image\n" if -e "/mse/from-the-image";
+die "something went wrong" if $host eq "dies.example";
+if ($host eq "binary.example") {
+    open my $bytes, "<:raw", "/opt/mse/python/bytes"; binmode STDOUT; local $/; print <$bytes>, "\n";
+}
+print STDERR "a warning\n";
+my $listener = IO::Socket::INET->new(LocalAddr => "0.0.0.0", LocalPort => $port, Listen => 5, ReuseAddr => 1) or die "cannot listen: $!";
+print "ready\n";
+while (1) { my $peer = $listener->accept or next; print $peer "hello from $host\n"; close $peer }
+"#;
+
+const CONFIG: &str = r#"
+name = "example"
+python_application = "app:app"
+healthcheck_endpoint = "/health"
+tests_cmd = "pytest"
+"#;
+
+/// As little as Perl needs.
+const DOCKERFILE: &str = r#"
+FROM debian:bookworm AS full
+FROM scratch
+COPY --from=full /usr/bin/perl /usr/bin/perl
+COPY --from=full /usr/lib/x86_64-linux-gnu/libc.so.6 /usr/lib/x86_64-linux-gnu/libm.so.6 /usr/lib/x86_64-linux-gnu/libcrypt.so.1 /usr/lib/x86_64-linux-gnu/
+COPY --from=full /usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2 /lib64/ld-linux-x86-64.so.2
+COPY --from=full /usr/lib/x86_64-linux-gnu/perl-base /usr/lib/x86_64-linux-gnu/perl-base
+COPY python3 /usr/bin/python3
+COPY _node.abi3.so /opt/mse/python/mse_node/_node.abi3.so
+COPY bytes /opt/mse/python/bytes
+COPY mark /mse/from-the-image
+ENV EVIL=1 LD_PRELOAD=/evil.so
+USER 12345
+ENTRYPOINT ["/evil"]
+VOLUME /evil
+EXPOSE 1
+HEALTHCHECK CMD ["/evil"]
+LABEL mse=evil mse.home=evil
+"#;
 
 /// The engine, unless the tests that need one are to be skipped.
 pub fn engine() -> Option<Engine> {
@@ -33,6 +109,186 @@ impl Image {
 impl Drop for Image {
     fn drop(&mut self) {
         let _ = Engine::connect().and_then(|engine| engine.remove_image(&self.0));
+    }
+}
+
+/// The saved image that all packages of these tests carry.
+static SAVED: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let engine = Engine::connect().unwrap();
+    let image = Image::named("node");
+    let library = std::fs::read(format!("{VECTOR}/libpal.so")).unwrap();
+    let context = tar(&[
+        ("Dockerfile", DOCKERFILE.as_bytes()),
+        ("python3", NODE.as_bytes()),
+        ("_node.abi3.so", &library),
+        ("bytes", &Random::bytes(200_000)),
+        ("mark", b"mark"),
+    ]);
+    let request = BuildRequest { tag: &image.0, dockerfile: "Dockerfile", ..BuildRequest::default() };
+    engine.build(&request, |out| send(out, &context), &mut |_| ()).unwrap();
+    let mut saved = Vec::new();
+    engine.save(&image.0, &mut saved).unwrap();
+    saved
+});
+
+pub fn send(out: &mut dyn Write, bytes: &[u8]) -> Result<(), Error> {
+    out.write_all(bytes).map_err(|source| Error::Stream { action: "send".into(), source })
+}
+
+/// A package that carries that image. Each test has a code archive of its own, and so an image of its own name.
+pub fn package(test: &str) -> Package {
+    package_of(test, &SAVED)
+}
+
+pub fn package_of(test: &str, image: &[u8]) -> Package {
+    let app = format!("app = '{test} {}'\n", std::process::id());
+    let package = tar(&[
+        ("app.tar", &tar(&[("app.py", app.as_bytes())])),
+        ("image.tar", image),
+        ("mse.toml", CONFIG.as_bytes()),
+        ("tests.tar", &tar(&[("test_app.py", b"def test(): pass\n")])),
+    ]);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), package).unwrap();
+    Package::open(file.path()).unwrap()
+}
+
+/// The name of a package's image in the engine.
+pub fn image_of(package: &Package) -> String {
+    format!("mse-node:{}", &hex::encode(package.sha256())[..32])
+}
+
+/// A runtime whose nodes, containers and volumes end with it.
+pub struct World {
+    pub state: TempDir,
+    pub simulator: TempDir,
+    pub runtime: DockerRuntime,
+    pub engine: Engine,
+    pub package: Package,
+}
+
+impl World {
+    pub fn new(test: &str, engine: Engine) -> World {
+        let state = tempfile::tempdir().unwrap();
+        let simulator = tempfile::tempdir().unwrap();
+        std::fs::create_dir(simulator.path().join("inner")).unwrap();
+        std::fs::write(simulator.path().join("inner/key"), "key").unwrap();
+        let runtime = DockerRuntime::with_engine(state.path(), engine.clone()).unwrap();
+        World { state, simulator, runtime, engine, package: package(test) }
+    }
+
+    pub fn spec<'a>(&'a self, name: &'a NodeName, listen: SocketAddr) -> NodeSpec<'a> {
+        NodeSpec {
+            name,
+            package: &self.package,
+            size_mb: 1024,
+            host: "myapp.fr",
+            listen,
+            days: 30,
+            subject: "CN=myapp.fr",
+            app_id: Uuid::new_v4(),
+            signer: &SIGNER,
+            simulator: Some(self.simulator.path()),
+            debug: false,
+            now: "2026-05-06T07:08:09Z".parse().unwrap(),
+        }
+    }
+
+    /// A node that has said "ready".
+    pub fn ready(&self, name: &NodeName) -> NodeSummary {
+        let summary = self.runtime.spawn(&self.spec(name, free_address())).unwrap();
+        self.wait_for(name, "ready", 1);
+        summary
+    }
+
+    pub fn wait_for(&self, name: &NodeName, word: &str, times: usize) {
+        eventually(word, || {
+            let log = self.log(name);
+            let found = log.matches(word).count() >= times;
+            assert!(found || self.runtime.status(name).unwrap().is_alive(), "{log}");
+            found
+        });
+    }
+
+    pub fn bytes(&self, name: &NodeName) -> Vec<u8> {
+        let mut log = Vec::new();
+        self.runtime.logs(name, false, &mut log).unwrap();
+        log
+    }
+
+    pub fn log(&self, name: &NodeName) -> String {
+        String::from_utf8_lossy(&self.bytes(name)).into_owned()
+    }
+
+    pub fn pid(&self, name: &NodeName) -> u32 {
+        match self.runtime.status(name).unwrap() {
+            ProcessState::Alive { pid, .. } => pid,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// What is in the runtime's directory, but for the id.
+    pub fn entries(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.state.path().join("docker")).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<_> = names.filter(|name| name != "home").collect();
+        names.sort();
+        names
+    }
+
+    pub fn home(&self) -> String {
+        let path = self.state.path().join("docker/home");
+        std::fs::read_to_string(path).unwrap_or_default().trim().trim_matches('"').to_owned()
+    }
+
+    /// What the engine has of this runtime: containers and volumes.
+    pub fn in_engine(&self) -> Vec<String> {
+        let label = format!("label=mse.home={}", self.home());
+        let host = self.engine.address();
+        let containers =
+            docker(&["--host", &host, "ps", "--all", "--filter", &label, "--format", "{{.Names}}"]);
+        let volumes = docker(&["--host", &host, "volume", "ls", "--filter", &label, "--format", "{{.Name}}"]);
+        let mut all: Vec<_> = containers.lines().map(|name| format!("container {name}")).collect();
+        all.extend(volumes.lines().map(|name| format!("volume {name}")));
+        all.sort();
+        all
+    }
+
+    pub fn has_image(&self) -> bool {
+        self.engine.has_image(&image_of(&self.package)).unwrap()
+    }
+
+    /// That nothing of any node is left anywhere.
+    pub fn assert_empty(&self) {
+        assert_eq!(self.entries(), [""; 0]);
+        assert_eq!(self.in_engine(), [""; 0]);
+        assert!(!self.has_image());
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        for node in self.runtime.list().unwrap_or_default() {
+            let _ = self.runtime.stop(&node.name);
+            let _ = self.runtime.remove(&node.name);
+        }
+        let _ = self.engine.remove_image(&image_of(&self.package));
+    }
+}
+
+pub fn name(text: &str) -> NodeName {
+    text.parse().unwrap()
+}
+
+/// Below the ports that the kernel hands to outgoing connections, and given to one test only.
+pub fn free_address() -> SocketAddr {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let start = u16::try_from(std::process::id() % 300).unwrap() * 10;
+    loop {
+        let port = 21_000 + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % 3_000;
+        if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            return listener.local_addr().unwrap();
+        }
     }
 }
 
@@ -78,4 +334,100 @@ pub fn eventually(what: &str, condition: impl Fn() -> bool) {
         assert!(Instant::now() < deadline, "never happened: {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// A second engine, which can be stopped without disturbing anybody: its own directories, its own bridge, no rules.
+pub struct OwnEngine {
+    pub engine: Engine,
+    folder: TempDir,
+    bridge: String,
+    process: Option<std::process::Child>,
+}
+
+impl OwnEngine {
+    pub fn start() -> OwnEngine {
+        let folder = tempfile::tempdir().unwrap();
+        let bridge = format!("mse{}", std::process::id());
+        run("ip", &["link", "add", &bridge, "type", "bridge"]);
+        run("ip", &["addr", "add", "10.213.77.1/24", "dev", &bridge]);
+        run("ip", &["link", "set", &bridge, "up"]);
+        let socket = folder.path().join("engine.sock");
+        let engine = Engine::at(&format!("unix://{}", socket.display())).unwrap();
+        let mut own = OwnEngine { engine, folder, bridge, process: None };
+        own.begin();
+        own
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Starts it; what it had before it has again.
+    pub fn begin(&mut self) {
+        let log = std::fs::File::options().create(true).append(true).open(self.path("log")).unwrap();
+        let errors = log.try_clone().unwrap();
+        let path = |name: &str| self.path(name).display().to_string();
+        let arguments = [
+            format!("--data-root={}", path("data")),
+            format!("--exec-root={}", path("exec")),
+            format!("--pidfile={}", path("pid")),
+            format!("--host={}", self.engine.address()),
+            format!("--bridge={}", self.bridge),
+            "--iptables=false".into(),
+            "--ip-masq=false".into(),
+        ];
+        let child = Command::new("dockerd").args(arguments).stdout(log).stderr(errors).spawn().unwrap();
+        self.process = Some(child);
+        let began = Instant::now();
+        while self.engine.version().is_err() {
+            let log = || std::fs::read_to_string(self.path("log")).unwrap_or_default();
+            assert!(began.elapsed() < Duration::from_secs(60), "{}", log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let pid = self.process.as_ref().unwrap().id();
+        let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    /// Stops it, and its containers with it.
+    pub fn stop(&mut self) {
+        self.signal(rustix::process::Signal::TERM);
+        self.process.take().unwrap().wait().unwrap();
+    }
+}
+
+impl Drop for OwnEngine {
+    fn drop(&mut self) {
+        if self.process.is_some() {
+            self.signal(rustix::process::Signal::CONT);
+            self.stop();
+        }
+        let _ = Command::new("ip").args(["link", "del", &self.bridge]).status();
+        for left in ["exec/netns/default", "data"] {
+            let _ = Command::new("umount").args(["--lazy", "--quiet"]).arg(self.path(left)).status();
+        }
+    }
+}
+
+fn run(program: &str, arguments: &[&str]) {
+    let status = Command::new(program).args(arguments).status().unwrap();
+    assert!(status.success(), "{program} {arguments:?}");
+}
+
+/// The first line that a node's port answers with.
+pub fn answer(address: SocketAddr) -> Option<String> {
+    use std::io::BufRead;
+    let stream = std::net::TcpStream::connect_timeout(&address, Duration::from_secs(5)).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+    let mut line = String::new();
+    std::io::BufReader::new(stream).read_line(&mut line).ok()?;
+    Some(line)
+}
+
+/// The capabilities and mounts that a node told of.
+pub fn told<'a>(log: &'a str, word: &str) -> Vec<&'a str> {
+    log.lines().filter_map(|line| line.strip_prefix(word)?.strip_prefix(' ')).collect()
 }

@@ -218,6 +218,7 @@ pub fn spec(name: &NodeName, listen: SocketAddr) -> NodeSpec<'_> {
         app_id: Uuid::from_u128(7),
         signer: &SIGNER,
         simulator: Some(Path::new("/simulator")),
+        debug: false,
         now: "2026-05-06T07:08:09Z".parse().unwrap(),
     }
 }
