@@ -331,11 +331,14 @@ fn pccs_answers(source: Option<&Source>) -> Check {
         .and_then(|client| client.fetch(COMMON_FMSPC, PckCa::Platform, Timestamp::now()));
     match fetched {
         Ok(_) => Check::new(ID, State::Ok, "serves collateral", MEANING),
-        // Which platforms it knows is its own affair; that it says so is an answer.
-        Err(attestation::Error::Fetch { found, .. }) if found.starts_with("status 4") => {
-            let found = format!("answers, and has nothing about a common Xeon ({found})");
-            Check::new(ID, State::Ok, found, MEANING)
-        }
+        // Which platforms it knows is its own affair; a server of another kind would answer the same.
+        Err(attestation::Error::Fetch { found, .. }) if found.starts_with("status 4") => Check::new(
+            ID,
+            State::Warning,
+            format!("answers, and has nothing about a common Xeon ({found})"),
+            "a PCCS that knows only its own machines answers so; any other server does too",
+        )
+        .remedy("make sure that the address is that of a PCCS; a first quote shows whether it knows this machine"),
         Err(error @ attestation::Error::Fetch { .. }) => {
             Check::new(ID, State::Missing, error, MEANING).remedy(
                 "start the PCCS (`systemctl start pccs`) and look at its log; does it have an API key, and a way to Intel?",
