@@ -129,6 +129,16 @@ impl DevContainer {
         std::thread::spawn(move || engine.session()?.copy_log(&id, true, &mut out).map(drop))
     }
 
+    /// What removes it from another thread, for a program that is interrupted and drops nothing.
+    pub fn undo(&self) -> impl Fn() + Clone + Send + Sync + 'static {
+        let (engine, id) = (self.engine.clone(), self.id.clone());
+        move || {
+            if let Ok(session) = engine.session() {
+                let _ = session.remove(&id);
+            }
+        }
+    }
+
     /// Removes it now, and says so if that fails.
     ///
     /// # Errors

@@ -20,9 +20,8 @@ use bollard::models::{
 };
 use gramine::manifest::Manifest;
 use gramine::sigstruct::SigStruct;
-use package::enclave;
+use package::enclave::{self, Loader};
 use package::instance::{Instance, Simulation};
-use serde::Deserialize;
 use tar::{Builder, EntryType, Header};
 use uuid::Uuid;
 
@@ -59,86 +58,29 @@ pub(super) struct Plan {
 }
 
 enum Mode {
-    /// In an enclave, by Gramine's loader for it and its other part.
-    Sgx([String; 2]),
-    /// Under Gramine without an enclave, by its loader for that and its other part.
-    Direct([String; 2]),
+    /// In an enclave, by Gramine's loader for it.
+    Sgx(Loader),
+    /// Under Gramine without an enclave, by its loader for that.
+    Direct(Loader),
     /// Python as it is.
-    Plain(Started),
+    Plain,
 }
 
 impl Mode {
-    fn of(spec: &NodeSpec<'_>, started: Started) -> Result<Mode, Error> {
-        let refuse = |reason| Err(Error::NotForContainers { reason });
-        // Where there is Gramine, the enclave starts with its library OS.
-        let library_os = started.loader.entrypoint.uri.strip_prefix("file:");
-        let gramine = library_os.and_then(|path| path.strip_suffix("/libsysdb.so")).map(str::to_owned);
-        let tree = spec.package.image().tree();
-        let parts = |prefix: String, kind: &str| {
-            let parts = ["loader", "libpal.so"].map(|part| format!("{prefix}/{kind}/{part}"));
-            let there = parts.iter().all(|part| tree.resolve(part.trim_start_matches('/')).is_some());
-            there.then_some(parts)
-        };
-        match (gramine, spec.simulator) {
-            (Some(prefix), None) => match parts(prefix, "sgx") {
-                Some(parts) => Ok(Mode::Sgx(parts)),
-                None => refuse("the Gramine in its image was built without SGX"),
-            },
-            (Some(prefix), Some(_)) => match parts(prefix, "direct") {
-                Some(parts) => Ok(Mode::Direct(parts)),
-                None => refuse("the Gramine in its image runs nothing without SGX, and there is none"),
-            },
-            (None, Some(_)) => Ok(Mode::Plain(started)),
-            (None, None) => refuse("its image carries no Gramine, which an SGX enclave starts with"),
+    fn of(spec: &NodeSpec<'_>) -> Result<Mode, Error> {
+        let refuse = |reason| Error::NotForContainers { reason };
+        match (spec.package.gramine(), spec.simulator) {
+            (Some(gramine), None) => {
+                let loader = gramine.sgx().ok_or(refuse("the Gramine in its image was built without SGX"))?;
+                Ok(Mode::Sgx(loader))
+            }
+            (Some(gramine), Some(_)) => {
+                let reason = "the Gramine in its image runs nothing without SGX, and there is none";
+                Ok(Mode::Direct(gramine.direct().ok_or(refuse(reason))?))
+            }
+            (None, Some(_)) => Ok(Mode::Plain),
+            (None, None) => Err(refuse("its image carries no Gramine, which an SGX enclave starts with")),
         }
-    }
-}
-
-/// What this runtime needs of a manifest; see Gramine's manifest syntax.
-#[derive(Deserialize)]
-struct Started {
-    loader: Loading,
-    libos: LibOs,
-    fs: FileSystems,
-}
-
-#[derive(Deserialize)]
-struct Loading {
-    entrypoint: EntryPoint,
-}
-
-#[derive(Deserialize)]
-struct EntryPoint {
-    uri: String,
-}
-
-#[derive(Deserialize)]
-struct LibOs {
-    entrypoint: String,
-}
-
-#[derive(Deserialize)]
-struct FileSystems {
-    start_dir: String,
-    mounts: Vec<Mounted>,
-}
-
-#[derive(Deserialize)]
-struct Mounted {
-    #[serde(default)]
-    r#type: String,
-    path: String,
-}
-
-impl Started {
-    fn of(manifest: &[u8]) -> Result<Started, Error> {
-        let refuse = |found: String| Error::Specification {
-            what: "the manifest",
-            expected: "one that says what it starts, and where".into(),
-            found,
-        };
-        let text = std::str::from_utf8(manifest).map_err(|error| refuse(error.to_string()))?;
-        toml::from_str(text).map_err(|error| refuse(error.message().to_owned()))
     }
 }
 
@@ -152,7 +94,7 @@ impl Plan {
             return Err(Error::NotForContainers { reason });
         }
         let manifest = measured(spec)?;
-        let mode = Mode::of(spec, Started::of(&manifest)?)?;
+        let mode = Mode::of(spec)?;
         let simulation =
             spec.simulator.map(|_| Simulation { installation: enclave::SIMULATED_INSTALLATION.into() });
         let instance = Instance {
@@ -278,37 +220,37 @@ impl Plan {
             exposed_ports: Some(vec![port]),
             ..ContainerCreateBody::default()
         };
-        let gramine = |parts: &[String; 2]| {
-            let [loader, libpal] = parts.clone();
-            vec![loader, libpal, "init".into(), "node".into()]
-        };
+        let gramine =
+            |parts: &Loader| vec![parts.loader.clone(), parts.libpal.clone(), "init".into(), "node".into()];
         let command = match &self.mode {
-            Mode::Sgx(parts) => {
+            Mode::Sgx(loader) => {
                 host.devices = Some(DEVICES.map(device).to_vec());
                 if Path::new(AESM).is_dir() {
                     host.binds = Some(vec![format!("{AESM}:{AESM}")]);
                 }
-                gramine(parts)
+                gramine(loader)
             }
-            Mode::Direct(parts) => {
+            Mode::Direct(loader) => {
                 let system_calls = format!("seccomp={DIRECT_SYSTEM_CALLS}");
                 host.security_opt = Some(vec!["no-new-privileges".into(), system_calls]);
-                gramine(parts)
+                gramine(loader)
             }
-            Mode::Plain(started) => {
+            Mode::Plain => {
                 let manifest = Manifest::parse(&self.manifest)?;
-                let memory = started.fs.mounts.iter().filter(|mount| mount.r#type == "tmpfs");
+                // Of any of them shared objects may be loaded, as in an enclave.
                 let options = format!("rw,exec,nosuid,nodev,mode=0700,size={}m", spec.size_mb);
-                host.tmpfs = Some(memory.map(|mount| (mount.path.clone(), options.clone())).collect());
+                let memory = spec.package.memory_mounts();
+                host.tmpfs =
+                    Some(memory.iter().map(|mount| (mount.path.to_owned(), options.clone())).collect());
                 let home = ("HOME".to_owned(), "/root".to_owned());
                 let given = manifest.env.contains_key("HOME");
                 // The engine would choose one itself.
                 let variables = manifest.env.iter().map(|(name, value)| (name.clone(), value.clone()));
                 let variables = variables.chain((!given).then_some(home));
                 body.env = Some(variables.map(|(name, value)| format!("{name}={value}")).collect());
-                body.working_dir = Some(started.fs.start_dir.clone());
+                body.working_dir = Some(format!("/{}", enclave::SITE));
                 let arguments = manifest.argv.into_iter().skip(1);
-                std::iter::once(started.libos.entrypoint.clone()).chain(arguments).collect()
+                std::iter::once(spec.package.python().to_owned()).chain(arguments).collect()
             }
         };
         if body.working_dir.is_none() {

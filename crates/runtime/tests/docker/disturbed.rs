@@ -1,11 +1,12 @@
 //! An engine that goes away in the middle, and commands that are killed half-way.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use runtime::{Error, ProcessState, Runtime};
+use runtime::{DockerRuntime, Error, ProcessState, Runtime};
 use rustix::process::Signal;
 
-use crate::fixture::{OwnEngine, World, answer, engine, free_address, name};
+use crate::fixture::{OwnEngine, Proxy, World, answer, engine, free_address, name};
 
 #[test]
 fn an_engine_that_stops_hangs_and_starts_again() {
@@ -122,4 +123,28 @@ fn a_record_that_is_damaged_can_be_removed_with_all_that_is_its() {
     world.runtime.remove(&name).unwrap();
     assert_eq!(world.in_engine(), [""; 0]);
     assert_eq!(world.entries(), [""; 0]);
+}
+
+#[test]
+fn what_an_engine_has_when_it_goes_away_in_the_middle_is_removed_when_it_is_there_again() {
+    if engine().is_none() {
+        return;
+    }
+    for (index, last) in
+        ["POST /containers/create", "PUT /containers/", "POST /images/load"].iter().enumerate()
+    {
+        let proxy = Proxy::new(last);
+        let world = World::new(&format!("middle {index}"), proxy.engine.clone());
+        let name = name("half");
+        let failed = world.runtime.spawn(&world.spec(&name, free_address()));
+        assert!(matches!(failed, Err(Error::EngineUnreachable { .. })), "{last}: {failed:?}");
+        assert_eq!(world.entries().len(), 1, "what was made is noted down");
+        assert!(world.runtime.list().unwrap().is_empty());
+        assert_eq!(world.entries().len(), 1);
+        proxy.broken.store(false, Ordering::SeqCst);
+        let again = DockerRuntime::new(world.state.path()).unwrap();
+        // The same connection is good again for everything else.
+        assert!(again.list().unwrap().is_empty());
+        world.assert_empty();
+    }
 }

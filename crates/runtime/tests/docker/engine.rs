@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use runtime::Error;
 use runtime::docker::{BuildRequest, DevContainer, DevSpec, Engine};
 
-use crate::fixture::{BASE, Image, Random, engine, eventually, tar};
+use crate::fixture::{BASE, Image, Random, engine, eventually, send, tar};
 
 fn build(engine: &Engine, tag: &str, dockerfile: &str) -> (Result<String, Error>, Vec<String>) {
     let request = BuildRequest { tag, dockerfile: "Dockerfile", ..BuildRequest::default() };
@@ -154,4 +154,65 @@ impl Write for Shared {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+#[test]
+fn a_build_that_nobody_waits_for_ends_with_its_containers() {
+    let Some(engine) = engine() else { return };
+    let image = Image::named("given-up");
+    let mark = format!("1{:07}", std::process::id());
+    let running = || {
+        let listed = crate::fixture::docker(&["ps", "--all", "--no-trunc", "--format", "{{.Command}}"]);
+        listed.lines().filter(|line| line.contains(&mark)).count()
+    };
+    let request = BuildRequest { tag: &image.0, dockerfile: "Dockerfile", ..BuildRequest::default() };
+    let dockerfile = format!("FROM debian:bookworm\nRUN echo begun; sleep {mark}\n");
+    let context = tar(&[("Dockerfile", dockerfile.as_bytes())]);
+    let given_up = std::panic::catch_unwind(|| {
+        engine.build(&request, |out| send(out, &context), &mut |line| {
+            if line == "begun" {
+                assert_eq!(running(), 1);
+                std::panic::resume_unwind(Box::new("interrupted"));
+            }
+        })
+    });
+    assert!(given_up.is_err());
+    eventually("its container is gone", || running() == 0);
+    assert!(!engine.has_image(&image.0).unwrap());
+}
+
+#[test]
+fn a_container_whose_maker_was_killed_is_removed_by_the_next() {
+    let Some(engine) = engine() else { return };
+    let command = ["sleep", "1000"].map(str::to_owned);
+    let spec = DevSpec { image: BASE, command: &command, port: 1, ..DevSpec::default() };
+    let empty = tar(&[]);
+    let mine = DevContainer::start(&engine, &spec, |out| send(out, &empty)).unwrap();
+    let listed =
+        crate::fixture::docker(&["ps", "--filter", "label=mse.dev", "--format", "{{.Label \"mse.dev\"}}"]);
+    let pid = std::process::id();
+    let label = listed.lines().find(|label| label.contains(&format!("\"pid\":{pid},"))).unwrap();
+    let mut owner: serde_json::Value = serde_json::from_str(label).unwrap();
+    let start = owner["process"]["start_time"].as_u64().unwrap();
+    owner["process"]["start_time"] = (start - 1).into();
+    let dead = format!("mse.dev={owner}");
+    owner["namespace"] = "pid:[1]".into();
+    let elsewhere = format!("mse.dev={owner}");
+    let run =
+        |label: &str| crate::fixture::docker(&["run", "--detach", "--label", label, BASE, "sleep", "1000"]);
+    let (dead, elsewhere) = (run(&dead), run(&elsewhere));
+
+    let next = DevContainer::start(&engine, &spec, |out| send(out, &empty)).unwrap();
+    let left = crate::fixture::docker(&["ps", "--all", "--quiet", "--no-trunc"]);
+    assert!(!left.contains(&dead));
+    assert!(left.contains(&elsewhere), "nobody can tell here whether its maker lives");
+    crate::fixture::docker(&["rm", "--force", &elsewhere]);
+    assert!(mine.is_running().unwrap());
+    // Interrupted programs drop nothing.
+    let undo = next.undo();
+    std::mem::forget(next);
+    undo();
+    mine.remove().unwrap();
+    let left = crate::fixture::docker(&["ps", "--all", "--format", "{{.Label \"mse.dev\"}}"]);
+    assert!(!left.contains(&format!("\"pid\":{pid},")), "{left}");
 }

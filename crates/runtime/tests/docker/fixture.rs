@@ -1,11 +1,12 @@
 //! The engine under test, an image whose Python is a few lines of Perl, and a runtime in a temporary directory.
 
-use std::io::{Cursor, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::io::{Cursor, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::LazyLock;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use gramine::sigstruct::SignerKey;
@@ -85,6 +86,36 @@ HEALTHCHECK CMD ["/evil"]
 LABEL mse=evil mse.home=evil
 "#;
 
+/// In the place of Gramine's loader without an enclave: tells what it was given and what it may do.
+const LOADER: &str = r#"#!/usr/bin/perl
+use strict; use Cwd;
+$| = 1;
+$SIG{TERM} = sub { print "asked to end\n"; exit 0 };
+print "program $0\n";
+print "argument $_\n" for @ARGV;
+print "in ", getcwd(), "\n";
+print "variable $_=$ENV{$_}\n" for sort keys %ENV;
+# personality(ADDR_NO_RANDOMIZE), unshare(CLONE_NEWUSER), ptrace(PTRACE_TRACEME) and mount(): numbers of x86-64.
+print "personality ", syscall(135, 0x0040000), "\n";
+print "unshare ", syscall(272, 0x10000000), "\n";
+print "ptrace ", syscall(101, 0, 0, 0, 0), "\n";
+print "mount ", syscall(165, 0, 0, 0, 0, 0), "\n";
+print "clone3 ", syscall(435, 0, 0), " ", $! + 0, "\n";
+open my $one, "<", "node.manifest" or die; open my $other, "<", "node.manifest.sgx" or die;
+{ local $/; print "manifests differ\n" if <$one> ne <$other>; }
+print "ready\n";
+select undef, undef, undef, 0.1 while 1;
+"#;
+
+const GRAMINE: &str = r#"
+COPY loader /gramine/direct/loader
+COPY loader /gramine/sgx/loader
+COPY _node.abi3.so /gramine/direct/libpal.so
+COPY _node.abi3.so /gramine/sgx/libpal.so
+COPY _node.abi3.so /gramine/libsysdb.so
+COPY _node.abi3.so /gramine/runtime/glibc/ld-linux-x86-64.so.2
+"#;
+
 /// The engine, unless the tests that need one are to be skipped.
 pub fn engine() -> Option<Engine> {
     if std::env::var_os("MSE_TEST_DOCKER").is_none() {
@@ -113,12 +144,19 @@ impl Drop for Image {
 }
 
 /// The saved image that all packages of these tests carry.
-static SAVED: LazyLock<Vec<u8>> = LazyLock::new(|| {
+static SAVED: LazyLock<Vec<u8>> = LazyLock::new(|| saved("node", DOCKERFILE));
+
+/// The same with something where Gramine would be.
+pub static WITH_GRAMINE: LazyLock<Vec<u8>> =
+    LazyLock::new(|| saved("gramine", &format!("{DOCKERFILE}{GRAMINE}")));
+
+fn saved(name: &str, dockerfile: &str) -> Vec<u8> {
     let engine = Engine::connect().unwrap();
-    let image = Image::named("node");
+    let image = Image::named(name);
     let library = std::fs::read(format!("{VECTOR}/libpal.so")).unwrap();
     let context = tar(&[
-        ("Dockerfile", DOCKERFILE.as_bytes()),
+        ("Dockerfile", dockerfile.as_bytes()),
+        ("loader", LOADER.as_bytes()),
         ("python3", NODE.as_bytes()),
         ("_node.abi3.so", &library),
         ("bytes", &Random::bytes(200_000)),
@@ -129,7 +167,7 @@ static SAVED: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let mut saved = Vec::new();
     engine.save(&image.0, &mut saved).unwrap();
     saved
-});
+}
 
 pub fn send(out: &mut dyn Write, bytes: &[u8]) -> Result<(), Error> {
     out.write_all(bytes).map_err(|source| Error::Stream { action: "send".into(), source })
@@ -169,12 +207,16 @@ pub struct World {
 
 impl World {
     pub fn new(test: &str, engine: Engine) -> World {
+        World::of(package(test), engine)
+    }
+
+    pub fn of(package: Package, engine: Engine) -> World {
         let state = tempfile::tempdir().unwrap();
         let simulator = tempfile::tempdir().unwrap();
         std::fs::create_dir(simulator.path().join("inner")).unwrap();
         std::fs::write(simulator.path().join("inner/key"), "key").unwrap();
         let runtime = DockerRuntime::with_engine(state.path(), engine.clone()).unwrap();
-        World { state, simulator, runtime, engine, package: package(test) }
+        World { state, simulator, runtime, engine, package }
     }
 
     pub fn spec<'a>(&'a self, name: &'a NodeName, listen: SocketAddr) -> NodeSpec<'a> {
@@ -407,7 +449,7 @@ impl Drop for OwnEngine {
         }
         let _ = Command::new("ip").args(["link", "del", &self.bridge]).status();
         for left in ["exec/netns/default", "data"] {
-            let _ = Command::new("umount").args(["--lazy", "--quiet"]).arg(self.path(left)).status();
+            let _ = Command::new("umount").args(["--lazy", "--quiet"]).arg(self.path(left)).output();
         }
     }
 }
@@ -415,6 +457,50 @@ impl Drop for OwnEngine {
 fn run(program: &str, arguments: &[&str]) {
     let status = Command::new(program).args(arguments).status().unwrap();
     assert!(status.success(), "{program} {arguments:?}");
+}
+
+/// What stands between a client and an engine, until it is told to break.
+pub struct Proxy {
+    pub engine: Engine,
+    pub broken: Arc<AtomicBool>,
+    _folder: TempDir,
+}
+
+impl Proxy {
+    /// Breaks by itself with the first request which begins with `last`, and does not pass that on.
+    pub fn new(last: &'static str) -> Proxy {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("engine.sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        let broken = Arc::new(AtomicBool::new(false));
+        let state = broken.clone();
+        std::thread::spawn(move || {
+            for client in listener.incoming() {
+                let mut client = client.unwrap();
+                let mut begin = vec![0; 64 * 1024];
+                let length = client.read(&mut begin).unwrap_or(0);
+                if begin[..length].starts_with(last.as_bytes()) && !last.is_empty() {
+                    state.store(true, Ordering::SeqCst);
+                }
+                if state.load(Ordering::SeqCst) {
+                    continue;
+                }
+                let mut server = UnixStream::connect("/var/run/docker.sock").unwrap();
+                server.write_all(&begin[..length]).unwrap();
+                let (mut from, mut to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+                std::thread::spawn(move || {
+                    let _ = std::io::copy(&mut from, &mut to);
+                    let _ = to.shutdown(Shutdown::Write);
+                });
+                std::thread::spawn(move || {
+                    let _ = std::io::copy(&mut server, &mut client);
+                    let _ = client.shutdown(Shutdown::Both);
+                });
+            }
+        });
+        let engine = Engine::at(&format!("unix://{}", path.display())).unwrap();
+        Proxy { engine, broken, _folder: folder }
+    }
 }
 
 /// The first line that a node's port answers with.

@@ -10,7 +10,8 @@ use runtime::docker::Engine;
 use runtime::{DockerRuntime, Error, Kind, NodeSpec, ProcessRuntime, ProcessState, Runtime, Runtimes};
 
 use crate::fixture::{
-    BASE, Image, Random, World, answer, docker, engine, eventually, free_address, name, package_of, tar, told,
+    BASE, Image, Random, WITH_GRAMINE, World, answer, docker, engine, eventually, free_address, name,
+    package_of, tar, told,
 };
 
 #[test]
@@ -130,6 +131,41 @@ fn a_container_gets_what_the_manifest_says_and_may_do_nothing_else() {
     assert_eq!(read("node.manifest"), read("node.manifest.sgx"));
     assert_eq!(read("state/simulation/libpal.so"), world.package.libpal().unwrap());
     assert!(Path::new(&volume).join("sealed").is_dir());
+}
+
+#[test]
+fn an_image_with_gramine_is_started_by_its_loader_over_the_measured_manifest() {
+    let Some(engine) = engine() else { return };
+    let world = World::of(package_of("gramine", &WITH_GRAMINE), engine);
+    let name = name("direct");
+    let spec = NodeSpec { debug: true, ..world.spec(&name, free_address()) };
+    let summary = world.runtime.spawn(&spec).unwrap();
+    world.wait_for(&name, "ready", 1);
+    let log = world.log(&name);
+    assert_eq!(told(&log, "program"), ["/gramine/direct/loader"]);
+    assert_eq!(told(&log, "argument"), ["/gramine/direct/libpal.so", "init", "node"]);
+    assert_eq!(told(&log, "in"), ["/mse"]);
+    assert!(!log.contains("PYTHON") && !log.contains("manifests differ"), "{log}");
+    // What it needs of the kernel, and what nobody in a container does.
+    assert_eq!(told(&log, "personality"), ["0"]);
+    for refused in ["unshare", "ptrace", "mount"] {
+        assert_eq!(told(&log, refused), ["-1"], "{refused}");
+    }
+    assert_eq!(told(&log, "clone3"), ["-1 38"], "threads are made in the older way");
+    // A debug enclave is another enclave.
+    assert_ne!(summary.fingerprint, hex::encode(world.package.fingerprint(1024).unwrap().as_bytes()));
+    world.runtime.stop(&name).unwrap();
+    world.runtime.remove(&name).unwrap();
+    world.assert_empty();
+
+    // With SGX it takes the devices, which few machines have.
+    if !Path::new("/dev/sgx_enclave").exists() {
+        let spec = NodeSpec { simulator: None, ..world.spec(&name, free_address()) };
+        let refused = world.runtime.spawn(&spec);
+        let message = refused.unwrap_err().to_string();
+        assert!(message.contains("/dev/sgx_enclave"), "{message}");
+        world.assert_empty();
+    }
 }
 
 #[test]
@@ -280,7 +316,9 @@ fn an_image_in_a_package_replaces_no_name_of_the_engine() {
     let world = World::new("claims", engine);
     // The same image, which now says that it is another.
     let mine = Image::named("claims");
-    let id = docker(&["import", "--change", "CMD x", &archive(), &mine.0]);
+    let root = archive();
+    let id = docker(&["import", "--change", "CMD x", &root, &mine.0]);
+    std::fs::remove_file(root).unwrap();
     let mut saved = Vec::new();
     world.engine.save(&mine.0, &mut saved).unwrap();
     drop(mine);
