@@ -213,8 +213,8 @@ impl Plan {
         };
         let mut body = ContainerCreateBody {
             image: Some(self.place.image.clone()),
-            // Its name inside, as under Gramine.
-            hostname: Some("localhost".into()),
+            // Its name inside: the same for all, and not one that means another address.
+            hostname: Some("node".into()),
             user: Some("0:0".into()),
             labels: Some(labels),
             exposed_ports: Some(vec![port]),

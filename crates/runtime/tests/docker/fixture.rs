@@ -503,6 +503,29 @@ impl Proxy {
     }
 }
 
+/// The same engine over TCP, as if it were on another machine.
+pub fn far(engine: &Engine) -> Engine {
+    let socket = engine.address().strip_prefix("unix://").unwrap().to_owned();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let (client, server) = (client.unwrap(), UnixStream::connect(&socket).unwrap());
+            let (mut from, mut to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            std::thread::spawn(move || {
+                let _ = std::io::copy(&mut from, &mut to);
+                let _ = to.shutdown(Shutdown::Write);
+            });
+            let (mut from, mut to) = (server, client);
+            std::thread::spawn(move || {
+                let _ = std::io::copy(&mut from, &mut to);
+                let _ = to.shutdown(Shutdown::Both);
+            });
+        }
+    });
+    Engine::at(&format!("tcp://{address}")).unwrap()
+}
+
 /// The first line that a node's port answers with.
 pub fn answer(address: SocketAddr) -> Option<String> {
     use std::io::BufRead;

@@ -10,7 +10,7 @@ use runtime::docker::Engine;
 use runtime::{DockerRuntime, Error, Kind, NodeSpec, ProcessRuntime, ProcessState, Runtime, Runtimes};
 
 use crate::fixture::{
-    BASE, Image, Random, WITH_GRAMINE, World, answer, docker, engine, eventually, free_address, name,
+    BASE, Image, Random, WITH_GRAMINE, World, answer, docker, engine, eventually, far, free_address, name,
     package_of, tar, told,
 };
 
@@ -79,7 +79,7 @@ fn a_container_gets_what_the_manifest_says_and_may_do_nothing_else() {
         !manifest.env.contains_key(name) && !["HOSTNAME", "HOME"].contains(&name)
     };
     assert_eq!(variables.iter().filter(measured).count(), 0, "{variables:?}");
-    assert!(variables.contains(&"HOSTNAME=localhost") && variables.contains(&"HOME=/root"), "{variables:?}");
+    assert!(variables.contains(&"HOSTNAME=node") && variables.contains(&"HOME=/root"), "{variables:?}");
     for capabilities in ["CapPrm", "CapEff", "CapBnd", "CapAmb", "CapInh"] {
         assert!(log.contains(&format!("status {capabilities}:\t0000000000000000")), "{log}");
     }
@@ -183,25 +183,12 @@ fn a_name_or_a_port_in_use_is_refused_and_nothing_is_left_of_the_attempt() {
     let foreign = TcpListener::bind("127.0.0.1:0").unwrap();
     let refused = world.runtime.spawn(&world.spec(&other, foreign.local_addr().unwrap()));
     assert!(matches!(refused, Err(Error::PortInUse { by: None, .. })), "{refused:?}");
-    // One that this machine's own look cannot find: the engine says so when it starts the container.
-    let unseen = free_address();
-    let held = TcpListener::bind(("127.0.0.2", unseen.port())).unwrap();
-    let everywhere = ([127, 0, 0, 2], unseen.port()).into();
-    drop(held);
-    let blocker = docker(&[
-        "run",
-        "--detach",
-        "--label",
-        "mse-test",
-        "--publish",
-        &format!("127.0.0.2:{}:1", unseen.port()),
-        BASE,
-        "sleep",
-        "1000",
-    ]);
-    let refused = world.runtime.spawn(&world.spec(&other, everywhere));
-    docker(&["rm", "--force", &blocker]);
-    assert!(matches!(refused, Err(Error::PortInUse { .. })), "{refused:?}");
+    // Of an engine elsewhere only itself knows: it says so when it starts the container.
+    let far = DockerRuntime::with_engine(world.state.path(), far(&world.engine)).unwrap();
+    for taken in [first.listen, foreign.local_addr().unwrap()] {
+        let refused = far.spawn(&world.spec(&other, taken));
+        assert!(matches!(refused, Err(Error::PortInUse { .. })), "{refused:?}");
+    }
     let elsewhere = world.runtime.spawn(&world.spec(&other, "192.0.2.1:22222".parse().unwrap()));
     assert!(matches!(elsewhere, Err(Error::Listen { .. })), "{elsewhere:?}");
 
