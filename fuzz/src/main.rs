@@ -1,12 +1,16 @@
 //! `mse-fuzz`: runs the targets for longer than the tests do, repeats an input, makes the corpus.
 
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use clap::{Parser, Subcommand};
-use fuzz::{TARGETS, Target, campaign, seeds};
+use fuzz::campaign::{self, Crash, Outcome};
+use fuzz::{TARGETS, Target, seeds};
 use sha2::{Digest, Sha256};
 
 /// Feed every parser of outside bytes with mutated inputs.
@@ -27,6 +31,10 @@ enum Verb {
         /// For how long, each.
         #[arg(long, default_value_t = 10)]
         seconds: u64,
+        /// So many inputs instead, all targets together, each an equal share; as many targets at once as there are
+        /// processors. A seed then repeats the whole run.
+        #[arg(long, value_name = "N", conflicts_with = "seconds")]
+        inputs: Option<u64>,
         /// Where the sequence of mutations starts; another one each time without it.
         #[arg(long)]
         seed: Option<u64>,
@@ -50,18 +58,24 @@ fn main() -> anyhow::Result<ExitCode> {
             let input = std::fs::read(&file).with_context(|| file.display().to_string())?;
             println!("taken: {}", (find(&target)?.run)(&input));
         }
-        Verb::Run { targets, seconds, seed } => {
+        Verb::Run { targets, seconds, inputs, seed } => {
             let chosen: Vec<&Target> = match targets.as_slice() {
                 [] => TARGETS.iter().collect(),
                 names => names.iter().map(|name| find(name)).collect::<anyhow::Result<_>>()?,
             };
             let seed = seed.unwrap_or_else(|| jiff::Timestamp::now().as_nanosecond() as u64);
             println!("seed: {seed}");
-            let mut crashed = false;
-            for target in chosen {
-                crashed |= run(target, seed, Duration::from_secs(seconds))?;
+            let outcomes = match inputs {
+                Some(inputs) => run_inputs(&chosen, seed, inputs)?,
+                None => run_seconds(&chosen, seed, Duration::from_secs(seconds))?,
+            };
+            let tried: u64 = outcomes.iter().map(|outcome| outcome.inputs).sum();
+            let crashes = outcomes.into_iter().filter_map(|outcome| outcome.crash).collect::<Vec<_>>();
+            println!("{tried} inputs, {} targets, {} panics", chosen.len(), crashes.len());
+            for crash in &crashes {
+                keep(crash)?;
             }
-            if crashed {
+            if !crashes.is_empty() {
                 return Ok(ExitCode::FAILURE);
             }
         }
@@ -69,26 +83,62 @@ fn main() -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Runs one target; says whether it crashed.
-fn run(target: &Target, seed: u64, time: Duration) -> anyhow::Result<bool> {
-    let end = Instant::now() + time;
-    let outcome = campaign::run(target, seed, |_| Instant::now() < end)?;
+/// One target after the other, so that each has the time for itself.
+fn run_seconds(targets: &[&Target], seed: u64, time: Duration) -> anyhow::Result<Vec<Outcome>> {
+    let run = |target: &&Target| {
+        let end = Instant::now() + time;
+        run(target, seed, |_| Instant::now() < end)
+    };
+    targets.iter().map(run).collect()
+}
+
+/// An equal share of the inputs for each target.
+fn run_inputs(targets: &[&Target], seed: u64, inputs: u64) -> anyhow::Result<Vec<Outcome>> {
+    let share = inputs.div_ceil(targets.len() as u64);
+    let next = AtomicUsize::new(0);
+    let worker = || {
+        let mut outcomes = Vec::new();
+        while let Some(target) = targets.get(next.fetch_add(1, Ordering::Relaxed)) {
+            outcomes.push(run(target, seed, |tried| tried < share)?);
+        }
+        Ok(outcomes)
+    };
+    let workers = thread::available_parallelism().map_or(1, NonZero::get);
+    let done: Vec<anyhow::Result<Vec<Outcome>>> = thread::scope(|scope| {
+        let started: Vec<_> = (0..workers).map(|_| scope.spawn(worker)).collect();
+        let join = |handle: ScopedJoinHandle<'_, _>| {
+            handle.join().unwrap_or_else(|_| Err(anyhow!("a run ended beside its target")))
+        };
+        started.into_iter().map(join).collect()
+    });
+    Ok(done.into_iter().collect::<anyhow::Result<Vec<_>>>()?.into_iter().flatten().collect())
+}
+
+/// Runs one target and says how it went.
+fn run(target: &Target, seed: u64, go_on: impl FnMut(u64) -> bool) -> anyhow::Result<Outcome> {
+    let start = Instant::now();
+    let outcome = campaign::run(target, seed, go_on)?;
     let (slowest, input) = &outcome.slowest;
     println!(
-        "{}: {} inputs, {} taken, slowest {slowest:.1?} ({} bytes)",
+        "{}: {} inputs in {:.1?}, {} taken, slowest {slowest:.1?} ({} bytes)",
         target.name,
         outcome.inputs,
+        start.elapsed(),
         outcome.taken,
         input.len()
     );
-    let Some(crash) = outcome.crash else { return Ok(false) };
+    Ok(outcome)
+}
+
+/// Keeps the input that panicked.
+fn keep(crash: &Crash) -> anyhow::Result<()> {
     let name = format!("{}-{}", crash.target, &hex::encode(Sha256::digest(&crash.input))[..16]);
     let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("crashes");
     std::fs::create_dir_all(&directory)?;
     let path = directory.join(name);
     std::fs::write(&path, &crash.input)?;
     println!("{}: PANIC: {}\n  input: {}", crash.target, crash.message, path.display());
-    Ok(true)
+    Ok(())
 }
 
 fn find(name: &str) -> anyhow::Result<&'static Target> {

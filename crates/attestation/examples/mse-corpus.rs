@@ -1,14 +1,16 @@
 //! `mse-corpus`: the corpus of correct and broken evidence as files, and how any verifier does on them.
 //!
 //! ```console
-//! mse-corpus list                       every case and the checks that must fail for it
-//! mse-corpus write DIR                  one folder for each case, see tests/corpus/files.rs
-//! mse-corpus run DIR -- COMMAND ARG...  runs COMMAND on each case of DIR and tells where it differs
+//! mse-corpus list                                     every case and the checks that must fail for it
+//! mse-corpus write DIR                                one folder for each case; DIR/README.md explains them
+//! mse-corpus run [--timeout SECONDS] DIR -- COMMAND ARG...   runs COMMAND on each case of DIR and tells where it differs
 //! ```
 //!
 //! In the arguments, `{quote}`, `{collateral}`, `{root}`, `{at}` and `{unix}` stand for the files of the case, the time to
-//! judge at, and the same in seconds since 1970. The command accepts by ending with 0 and refuses by ending otherwise. Only
-//! bare quotes without policy and expectation are run: what every verifier can be asked.
+//! judge at, and the same in seconds since 1970. The command accepts by ending with 0 and refuses by ending with anything
+//! else; one that a signal ends, or that takes longer than the timeout (10 seconds), did neither. Only bare quotes without
+//! policy and expectation are run: what every verifier can be asked. `run` itself ends with 0 where the command did as
+//! expected, 1 where it did not, 2 where it cannot be told.
 
 #![allow(clippy::unwrap_used)]
 
@@ -16,28 +18,39 @@
 #[path = "../tests/corpus/mod.rs"]
 mod corpus;
 
+use std::io;
 use std::path::Path;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
-use corpus::{Anchor, Case, Form};
+use corpus::Case;
+use serde::Deserialize;
+
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    match words.as_slice() {
-        ["list"] => list(),
+    let done = match words.as_slice() {
+        ["list"] => Ok(list()),
         ["write", dir] => write(Path::new(dir)),
-        ["run", dir, "--", program, rest @ ..] => run(Path::new(dir), program, rest),
-        _ => {
-            eprintln!("usage: mse-corpus list | write DIR | run DIR -- COMMAND ARG...");
-            ExitCode::from(2)
-        }
-    }
+        ["run", dir, "--", program, rest @ ..] => run(Path::new(dir), TIMEOUT, program, rest),
+        ["run", "--timeout", seconds, dir, "--", program, rest @ ..] => match seconds.parse() {
+            Ok(seconds @ 1..) => run(Path::new(dir), Duration::from_secs(seconds), program, rest),
+            _ => Err(format!("--timeout: expected seconds, at least 1, found {seconds}")),
+        },
+        _ => Err("usage: mse-corpus list | write DIR | run [--timeout SECONDS] DIR -- COMMAND ARG...".into()),
+    };
+    done.unwrap_or_else(|message| {
+        eprintln!("error: {message}");
+        ExitCode::from(2)
+    })
 }
 
 /// Correct evidence first, then every mutant.
-fn cases() -> impl Iterator<Item = Case> {
-    corpus::sound().into_iter().chain(corpus::mutants().into_iter().map(|mutant| mutant.case()))
+fn cases() -> Vec<Case> {
+    corpus::sound().into_iter().chain(corpus::mutants().into_iter().map(|mutant| mutant.case())).collect()
 }
 
 fn list() -> ExitCode {
@@ -48,76 +61,111 @@ fn list() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn write(dir: &Path) -> ExitCode {
-    let mut written = 0;
-    for case in cases() {
-        if let Err(error) = corpus::files::write(&case, dir) {
-            eprintln!("error: cannot write {} below {}: {error}", case.name, dir.display());
-            return ExitCode::FAILURE;
+fn write(dir: &Path) -> Result<ExitCode, String> {
+    let cases = cases();
+    for case in &cases {
+        corpus::files::write(case, dir)
+            .map_err(|error| format!("cannot write {} below {}: {error}", case.name, dir.display()))?;
+    }
+    corpus::files::write_explanations(&cases, dir)
+        .map_err(|error| format!("cannot write to {}: {error}", dir.display()))?;
+    eprintln!("{} cases in {}", cases.len(), dir.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What is read of `expectations.json`.
+#[derive(Deserialize)]
+struct Expectation {
+    name: String,
+    at: String,
+    unix: i64,
+    for_every_verifier: bool,
+    verdict: String,
+    fails: Vec<String>,
+}
+
+/// How the command ended on one case.
+enum End {
+    Accepted,
+    Refused,
+    /// By this signal.
+    Crashed(ExitStatus),
+    TimedOut,
+}
+
+/// The written files are judged, and by the expectations beside them, so that one corpus can be given to several
+/// verifiers.
+fn run(dir: &Path, timeout: Duration, program: &str, arguments: &[&str]) -> Result<ExitCode, String> {
+    let list = dir.join("expectations.json");
+    let text = std::fs::read(&list).map_err(|error| {
+        format!("cannot read {}: {error}; write the corpus with `mse-corpus write`", list.display())
+    })?;
+    let all: Vec<Expectation> =
+        serde_json::from_slice(&text).map_err(|error| format!("{}: {error}", list.display()))?;
+    let asked: Vec<&Expectation> = all.iter().filter(|case| case.for_every_verifier).collect();
+    let [mut accepted, mut refused, mut neither] = [const { Vec::new() }; 3];
+    for case in &asked {
+        let line = format!("{} {}", case.name, case.fails.join(" "));
+        let end = end_of(&dir.join(&case.name), case, timeout, program, arguments)
+            .map_err(|error| format!("cannot run {program} on {}: {error}", case.name))?;
+        match (end, case.verdict.as_str()) {
+            (End::Accepted, "accepted") | (End::Refused, "refused") => {}
+            (End::Accepted, _) => accepted.push(line),
+            (End::Refused, _) => refused.push(line),
+            (End::Crashed(status), _) => neither.push(format!("{line}: {status}")),
+            (End::TimedOut, _) => neither.push(format!("{line}: still running after {timeout:?}")),
         }
-        written += 1;
     }
-    eprintln!("{written} cases in {}", dir.display());
-    ExitCode::SUCCESS
+    let wrong = accepted.len() + refused.len() + neither.len();
+    println!("as expected: {} of {}", asked.len() - wrong, asked.len());
+    for (title, cases) in [
+        ("accepted, to be refused", accepted),
+        ("refused, to be accepted", refused),
+        ("crashed or timed out", neither),
+    ] {
+        println!("{title}: {}", cases.len());
+        cases.iter().for_each(|line| println!("  {line}"));
+    }
+    println!("not asked, since they need more than a quote: {}", all.len() - asked.len());
+    Ok(if wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn run(dir: &Path, program: &str, arguments: &[&str]) -> ExitCode {
-    let (mut right, mut wrongly_accepted, mut wrongly_refused) = (0, Vec::new(), Vec::new());
-    for case in cases().filter(is_for_every_verifier) {
-        // The written files are judged, so that the same corpus can be given to several verifiers.
-        let accepted = match accepts(&dir.join(&case.name), &case, program, arguments) {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                eprintln!("error: cannot run {program} on {}: {error}", case.name);
-                return ExitCode::FAILURE;
-            }
-        };
-        match (accepted, case.fails.is_empty()) {
-            (true, false) => wrongly_accepted.push(case.name),
-            (false, true) => wrongly_refused.push(case.name),
-            _ => right += 1,
-        }
-    }
-    println!("as expected: {right}");
-    println!("accepted, to be refused: {}", wrongly_accepted.len());
-    wrongly_accepted.iter().for_each(|name| println!("  {name}"));
-    println!("refused, to be accepted: {}", wrongly_refused.len());
-    wrongly_refused.iter().for_each(|name| println!("  {name}"));
-    if wrongly_accepted.is_empty() && wrongly_refused.is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
-}
-
-/// Whether the case asks for nothing that only this project's verifier offers.
-fn is_for_every_verifier(case: &Case) -> bool {
-    let expected = &case.expected;
-    let expects_nothing = expected.mrenclave.is_empty()
-        && expected.mrenclave_by_size.is_empty()
-        && expected.mrsigner.is_none()
-        && expected.isv_prod_id.is_none()
-        && expected.min_isv_svn.is_none()
-        && expected.report_data.is_none()
-        && expected.nonce.is_none();
-    case.form == Form::Quote && case.anchor == Anchor::Explicit && case.policy.is_empty() && expects_nothing
-}
-
-fn accepts(folder: &Path, case: &Case, program: &str, arguments: &[&str]) -> std::io::Result<bool> {
+fn end_of(
+    folder: &Path,
+    case: &Expectation,
+    timeout: Duration,
+    program: &str,
+    arguments: &[&str],
+) -> io::Result<End> {
     let file = |name: &str| folder.join(name).display().to_string();
     let fill = |argument: &&str| {
         argument
             .replace("{quote}", &file("quote"))
             .replace("{collateral}", &file("collateral.json"))
             .replace("{root}", &file("root.pem"))
-            .replace("{at}", &case.at.to_string())
-            .replace("{unix}", &case.at.as_second().to_string())
+            .replace("{at}", &case.at)
+            .replace("{unix}", &case.unix.to_string())
     };
-    let status = Command::new(program)
+    let mut child = Command::new(program)
         .args(arguments.iter().map(fill))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
-        .status()?;
-    Ok(status.success())
+        .spawn()?;
+    let end = Instant::now() + timeout;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(match status.code() {
+                Some(0) => End::Accepted,
+                Some(_) => End::Refused,
+                None => End::Crashed(status),
+            });
+        }
+        if Instant::now() >= end {
+            child.kill()?;
+            child.wait()?;
+            return Ok(End::TimedOut);
+        }
+        sleep(Duration::from_millis(2));
+    }
 }
