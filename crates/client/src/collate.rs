@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use attestation::certificate::{Certificate, chain_from_pem};
 use attestation::collateral::{Collateral, MAX_LEN};
 use attestation::pck::SIMULATION_MARKER;
-use attestation::pcs::{self, INTEL_PCS};
+use attestation::pcs::{self, INTEL_PCS, Update};
 use attestation::quote::Quote;
 use jiff::Timestamp;
 use platform::pcs_endpoint;
@@ -98,11 +98,24 @@ impl Source {
         now: Timestamp,
         cache: Option<&Path>,
     ) -> Result<Collateral, Error> {
+        self.collateral_of(Update::Standard, quote, now, cache)
+    }
+
+    /// As [`collateral`](Self::collateral), of this TCB recovery. Only a service is asked for one or the other: a file,
+    /// evidence and the simulator have just one.
+    pub fn collateral_of(
+        &self,
+        update: Update,
+        quote: &[u8],
+        now: Timestamp,
+        cache: Option<&Path>,
+    ) -> Result<Collateral, Error> {
         match self {
             Source::File(path) => read_collateral(path),
             Source::Evidence(collateral) => Ok((**collateral).clone()),
             Source::Service { url, any_tls_certificate } => {
                 let options = pcs::Options {
+                    update,
                     cache: cache.map(Path::to_owned),
                     any_tls_certificate: *any_tls_certificate,
                     ..pcs::Options::default()

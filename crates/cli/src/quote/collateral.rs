@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use attestation::Quote;
 use client::collate::{Sources, says_simulated};
 
+use crate::collateral::{self, TcbUpdate};
 use crate::exit::{Exit, Failure};
 use crate::files::{self, PUBLIC};
-use crate::{collateral, output, places};
+use crate::{output, places};
 
 /// Fetch the collateral for a quote. It is not judged here.
 #[derive(clap::Args)]
@@ -18,6 +19,10 @@ pub struct Args {
     /// The PCCS to ask; Intel's service without it (for a simulated quote: this installation's simulator).
     #[arg(long, value_name = "URL")]
     pccs: Option<String>,
+    /// The TCB recovery to ask for: `early` is the newest from the day it is published, before platforms are expected to
+    /// have applied it.
+    #[arg(long, value_enum, value_name = "WHICH", default_value_t)]
+    tcb_update: TcbUpdate,
     /// Where the JSON object goes; `-` is standard output.
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
@@ -35,7 +40,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
         intel: true,
         ..Sources::default()
     };
-    let collateral = collateral::fetch(&sources, &quote)?;
+    let collateral = collateral::fetch_of(args.tcb_update, &sources, &quote)?;
     output::bytes(&args.output, collateral.to_json().as_bytes(), PUBLIC)?;
     Ok(Exit::Done)
 }

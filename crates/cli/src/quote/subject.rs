@@ -7,10 +7,11 @@ use attestation::{Evidence, Expected, Input, Policy, Quote, TrustAnchors};
 use client::collate::{Sources, says_simulated};
 use jiff::Timestamp;
 
+use crate::collateral::{self, TcbUpdate};
 use crate::files;
 use crate::home::nodes;
 use crate::judging::{self, Rules, Trust};
-use crate::{collateral, places};
+use crate::places;
 
 /// The subject and the terms it is judged on.
 #[derive(clap::Args)]
@@ -23,6 +24,10 @@ pub struct SubjectArgs {
     /// Fetch the collateral from this PCCS; without it and --collateral, the evidence's own or Intel's service.
     #[arg(long, value_name = "URL")]
     pccs: Option<String>,
+    /// The TCB recovery that is asked for where collateral is fetched: `early` is the newest from the day it is published,
+    /// before platforms are expected to have applied it.
+    #[arg(long, value_enum, value_name = "WHICH", default_value_t, conflicts_with = "collateral")]
+    tcb_update: TcbUpdate,
     /// One more root to trust, beside Intel's.
     #[arg(long, value_name = "PEM")]
     root_ca: Option<PathBuf>,
@@ -152,6 +157,6 @@ impl SubjectArgs {
             intel: true,
             ..Sources::default()
         };
-        Ok(Some(collateral::fetch(&sources, &quote)?.to_json().into_bytes()))
+        Ok(Some(collateral::fetch_of(self.tcb_update, &sources, &quote)?.to_json().into_bytes()))
     }
 }
