@@ -72,6 +72,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
         Ok(verified) => verified,
         Err(judgement) => {
             judging::print(&judgement, args.format)?;
+            withdraw(args, &records)?;
             return Err(judging::refusal(&judgement).into());
         }
     };
@@ -97,6 +98,17 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     }
     say!("Wrote {}", path.display());
     Ok(Exit::Done)
+}
+
+/// What the same file's enclave was accepted for before no longer counts.
+fn withdraw(args: &Args, records: &Store) -> anyhow::Result<()> {
+    if args.live.is_some() {
+        return Ok(());
+    }
+    if let Ok(evidence) = Evidence::from_json(&files::read(&args.evidence)?) {
+        records.withdraw(&evidence.certificate)?;
+    }
+    Ok(())
 }
 
 type Judged = Result<Box<Verified<Evidence>>, Box<Judgement>>;

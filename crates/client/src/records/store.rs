@@ -125,7 +125,16 @@ impl Store {
 
     /// Forgets the node of this name.
     pub fn forget_node(&self, node: &str) -> Result<(), Error> {
-        let path = self.directory.join(file_name(Origin::SpawnedHere, Some(node), &[])?);
+        self.forget(&file_name(Origin::SpawnedHere, Some(node), &[])?)
+    }
+
+    /// Withdraws what `verify` found of the enclave with this RA-TLS certificate (DER): it was judged again, and refused.
+    pub fn withdraw(&self, certificate: &[u8]) -> Result<(), Error> {
+        self.forget(&file_name(Origin::Verify, None, certificate)?)
+    }
+
+    fn forget(&self, name: &str) -> Result<(), Error> {
+        let path = self.directory.join(name);
         match fs::remove_file(&path) {
             Err(source) if source.kind() != ErrorKind::NotFound => Err(Error::file("remove", &path, source)),
             _ => Ok(()),

@@ -139,6 +139,15 @@ fn what_verify_found_goes_before_what_was_spawned_here() {
 }
 
 #[test]
+fn what_is_refused_later_loses_its_record() {
+    let Fixture { directory: _directory, store, identity, .. } = fixture();
+    store.withdraw(&Identity::generate().certificate).unwrap();
+    assert!(store.by_certificate(&identity.certificate).unwrap().is_some());
+    store.withdraw(&identity.certificate).unwrap();
+    assert_eq!(store.by_certificate(&identity.certificate).unwrap(), None);
+}
+
+#[test]
 fn a_node_spawned_again_replaces_its_record_and_a_removed_one_loses_it() {
     let Fixture { directory: _directory, store, .. } = fixture();
     let (first, second) = (Identity::generate(), Identity::generate());
