@@ -97,12 +97,12 @@ impl Story {
         self.step(
             CodeProvider,
             "The application and its tests, here, without an enclave.",
-            "home localtest --project example",
+            "home localtest --project example --builder native",
         )?;
         self.step(
             CodeProvider,
             "A package for the operator. The code in it is encrypted; its fingerprint is public.",
-            "home package --project example --encrypt --output code_provider/",
+            "home package --project example --builder native --encrypt --output code_provider/",
         )?;
         let package = self.only("code_provider", ".tar")?;
         let key = self.only("code_provider", ".key")?;

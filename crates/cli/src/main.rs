@@ -2,6 +2,7 @@
 //!
 //! This crate parses command lines, calls the crates below it and prints what they answer.
 
+mod base_image;
 mod collateral;
 mod completions;
 mod connect;
@@ -11,6 +12,7 @@ mod embedded;
 mod exit;
 mod files;
 mod home;
+mod image;
 mod interrupt;
 mod judging;
 mod live;
@@ -44,6 +46,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Home(home::Args),
+    BaseImage(base_image::Args),
     Connect(connect::Args),
     Demo(demo::Args),
     Doctor(doctor::Args),
@@ -68,6 +71,7 @@ fn run() -> ExitCode {
     let cli = Cli::parse_from(with_default_environment(env::args_os().collect()));
     let result = match cli.command {
         Command::Home(args) => home::run(args),
+        Command::BaseImage(args) => base_image::run(args),
         Command::Connect(args) => connect::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Doctor(args) => doctor::run(&args),

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 
 use anstyle::{AnsiColor, Style};
 use clap::ValueEnum;
+use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 /// How a report is written.
@@ -95,6 +96,16 @@ pub fn printable(text: &str, kept: &str) -> String {
 /// A remark that asks for attention, on standard error.
 pub fn warn(text: impl fmt::Display) {
     talk(format_args!("{} {text}", Styled(CARE, "warning:")));
+}
+
+/// A spinner with a line of text; hidden where nobody looks at a terminal.
+pub fn progress() -> ProgressBar {
+    let bar = ProgressBar::new_spinner();
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(std::time::Duration::from_millis(100));
+    bar
 }
 
 #[cfg(test)]

@@ -8,16 +8,16 @@ use client::records::{Record, Store};
 use client::state::{NodeState, Process};
 use client::target::Target;
 use jiff::Timestamp;
-use runtime::{NodeName, NodeSummary, ProcessRuntime, ProcessState};
+use runtime::{NodeName, NodeSummary, ProcessState, Runtimes};
 use serde::Serialize;
 
 use crate::exit::Failure;
 use crate::output::{self, warn};
 use crate::places;
 
-/// The runtime of this machine.
-pub fn runtime() -> anyhow::Result<ProcessRuntime> {
-    Ok(ProcessRuntime::new(&places::state()?)?)
+/// The runtimes of this machine.
+pub fn runtime() -> anyhow::Result<Runtimes> {
+    Ok(Runtimes::new(&places::state()?)?)
 }
 
 /// The records of this home.
@@ -87,6 +87,9 @@ impl Node {
         let record = records.by_node(summary.name.as_str());
         let simulated = record.as_ref().ok().and_then(Option::as_ref).map(Record::is_simulated);
         let answer = match (record, target(&summary)) {
+            _ if summary.process == ProcessState::Unknown => {
+                silent("its container engine does not answer".to_owned())
+            }
             _ if !summary.process.is_alive() => silent("its process does not run".to_owned()),
             (Ok(None), _) => silent("it was not verified here".to_owned()),
             (Ok(Some(record)), Ok(target)) => {

@@ -7,8 +7,8 @@ use client::health::{self, Probe};
 use runtime::{NodeName, Runtime};
 
 use crate::exit::{Exit, Failure};
-use crate::home::{nodes, package};
-use crate::output::say;
+use crate::home::nodes;
+use crate::output::{self, say};
 
 /// Stop a node if it runs, and start it again. A configured one needs no owner.
 #[derive(clap::Args)]
@@ -28,7 +28,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     let summary = runtime.restart(&args.name)?;
     let target = nodes::target(&summary)?;
     let channel = Channel::attested(&record, &target);
-    let bar = package::progress();
+    let bar = output::progress();
     bar.set_message("waiting for the node");
     let mut ended = false;
     let probe = health::wait(&channel, &summary.healthcheck, Duration::from_secs(args.timeout), |probe| {

@@ -11,8 +11,8 @@ use zeroize::Zeroizing;
 
 use crate::exit::{Exit, Failure};
 use crate::files;
-use crate::home::{nodes, package, seal};
-use crate::output::say;
+use crate::home::{nodes, seal};
+use crate::output::{self, say};
 
 /// Send the configuration to a node that waits for it, and wait until the application answers.
 #[derive(clap::Args)]
@@ -62,7 +62,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
         nodes::records()?.save(&record)?;
     }
 
-    let bar = package::progress();
+    let bar = output::progress();
     bar.set_message("waiting for the application");
     let channel = Channel::attested(&record, &target);
     let mut ended = false;

@@ -19,9 +19,9 @@ use zeroize::Zeroizing;
 
 use crate::exit::{Advice, Exit, Failure};
 use crate::files::{self, PUBLIC, SECRET};
-use crate::home::{evidence, nodes, package as packaging};
+use crate::home::{evidence, nodes};
 use crate::judging::{self, Rules, Trust};
-use crate::output::{Format, say};
+use crate::output::{self, Format, say, warn};
 use crate::{collateral, interrupt, places};
 
 /// Start a node of a package. It waits for its secrets; the evidence for the code provider is written at once.
@@ -57,24 +57,33 @@ pub struct Args {
     /// Seconds to wait for the node.
     #[arg(long, value_name = "SECONDS", default_value_t = 120)]
     timeout: u64,
-    /// What makes quotes and sealing keys.
-    #[arg(long, value_enum, default_value_t)]
-    platform: PlatformChoice,
+    /// What makes quotes and sealing keys; SGX where this machine has it and the package is a container image, else the
+    /// simulator.
+    #[arg(long, value_enum)]
+    platform: Option<PlatformChoice>,
     /// What starts the node; what the package's image was built for without it.
     #[arg(long, value_enum)]
     runtime: Option<RuntimeChoice>,
     /// The RSA-3072 key (PEM) that signs the enclave; made on first use without it.
     #[arg(long, value_name = "PEM")]
     signer_key: Option<PathBuf>,
+    /// The policy under which the operator verifies its own node: `strict`, or a TOML file.
+    #[arg(long, value_name = "strict|FILE", default_value = "strict")]
+    policy: String,
+    /// Start a debug enclave, whose memory the operator can read. Every policy refuses one, so nobody will give it
+    /// secrets: it is for finding out why a node does not start.
+    #[arg(long)]
+    debug_enclave: bool,
     /// The node's name on this machine.
     name: NodeName,
 }
 
 /// What makes quotes and sealing keys.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum PlatformChoice {
+    /// The processor.
+    Sgx,
     /// Without hardware: complete, and proving nothing.
-    #[default]
     Simulated,
 }
 
@@ -84,6 +93,8 @@ const ARGUMENTS: &str = "args.toml";
 /// What starts the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum RuntimeChoice {
+    /// A container of the Docker engine.
+    Docker,
     /// A process of this machine, simulation only.
     Process,
 }
@@ -93,12 +104,21 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     package::fingerprint::check_size(args.size).map_err(Failure::usage)?;
     check_output(&args.output)?;
     let package = Package::open(&args.package)?;
+    check_room(args, &package)?;
+    let kind = runtime_kind(args, &package)?;
+    let platform = platform_choice(args, kind)?;
     let runtime = nodes::runtime()?;
     let signer = signer_key(args.signer_key.as_deref())?;
     let app_id = Uuid::new_v4();
     let subject = args.subject.clone().unwrap_or_else(|| format!("CN={}", args.host));
-    let simulator = places::simulator()?;
-    platform::simulated::Installation::open_or_create(&simulator, Timestamp::now())?;
+    let simulator = match platform {
+        PlatformChoice::Sgx => None,
+        PlatformChoice::Simulated => {
+            let simulator = places::simulator()?;
+            platform::simulated::Installation::open_or_create(&simulator, Timestamp::now())?;
+            Some(simulator)
+        }
+    };
 
     let spec = NodeSpec {
         name: &args.name,
@@ -110,28 +130,93 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
         subject: &subject,
         app_id,
         signer: &signer,
-        simulator: Some(&simulator),
-        debug: false,
+        simulator: simulator.as_deref(),
+        debug: args.debug_enclave,
         now: Timestamp::now(),
     };
-    let bar = packaging::progress();
+    let bar = output::progress();
     bar.set_message("starting the node");
     let name = args.name.clone();
     let undo = move || undo(&name, app_id);
     let guard = interrupt::on_interrupt(undo.clone());
+    let kind = match kind {
+        RuntimeChoice::Docker => runtime::Kind::Docker,
+        RuntimeChoice::Process => runtime::Kind::Process,
+    };
     let result = runtime
-        .spawn(&spec)
+        .spawn_with(kind, &spec)
         .map_err(anyhow::Error::from)
-        .and_then(|summary| introduce(args, &package, &runtime, &summary, &subject));
+        .and_then(|summary| introduce(args, &package, &runtime, &summary, &subject, platform));
     bar.finish_and_clear();
     drop(guard);
     if result.is_err() {
         undo();
     }
     result?;
+    if args.debug_enclave {
+        warn(
+            "a DEBUG enclave: its memory can be read, every policy refuses it, and it will never get secrets",
+        );
+        return Ok(Exit::Done);
+    }
     say!("{} waits for its secrets on port {}.", args.name, args.port);
     say!("Give {} to the code provider.", args.output.join("evidence.json").display());
     Ok(Exit::Done)
+}
+
+/// Refuses an enclave that is too small for what the package brings.
+fn check_room(args: &Args, package: &Package) -> anyhow::Result<()> {
+    let smallest = package.smallest_size();
+    if args.size >= smallest {
+        return Ok(());
+    }
+    Err(Failure::usage(format!(
+        "an enclave of {} MB is too small for this package, which needs {smallest} MB",
+        args.size
+    ))
+    .hint(format!("use --size {smallest}, or more if the application needs memory of its own"))
+    .into())
+}
+
+/// What starts the node: what the package's image was built for, unless the caller says.
+fn runtime_kind(args: &Args, package: &Package) -> anyhow::Result<RuntimeChoice> {
+    let native = package.interpreter().is_some();
+    match (args.runtime, native) {
+        (None | Some(RuntimeChoice::Process), true) => Ok(RuntimeChoice::Process),
+        (None | Some(RuntimeChoice::Docker), false) => Ok(RuntimeChoice::Docker),
+        (Some(RuntimeChoice::Docker), true) => Err(Failure::usage(
+            "this package was built natively: its image has no interpreter to start in a container",
+        )
+        .hint("build it with `mse home package --builder docker`, or spawn it with --runtime process")
+        .into()),
+        (Some(RuntimeChoice::Process), false) => {
+            Err(Failure::usage("this package holds a container image, which does not run as a process")
+                .hint("spawn it with --runtime docker")
+                .into())
+        }
+    }
+}
+
+/// What makes quotes: the processor where it can and the node runs in a container, unless the caller says.
+fn platform_choice(args: &Args, kind: RuntimeChoice) -> anyhow::Result<PlatformChoice> {
+    let available = platform::machine::sgx_devices().is_some();
+    match (args.platform, kind) {
+        (Some(PlatformChoice::Simulated), _) | (None, RuntimeChoice::Process) => {
+            Ok(PlatformChoice::Simulated)
+        }
+        (None, RuntimeChoice::Docker) if !available => Ok(PlatformChoice::Simulated),
+        (Some(PlatformChoice::Sgx), RuntimeChoice::Process) => {
+            Err(Failure::usage("processes are simulated enclaves; a real one runs in a container")
+                .hint("build the package with `mse home package --builder docker`")
+                .into())
+        }
+        (Some(PlatformChoice::Sgx), RuntimeChoice::Docker) if !available => {
+            Err(Failure::failed("this machine has no SGX devices")
+                .hint("`mse doctor` tells what is missing; --platform simulated does without them")
+                .into())
+        }
+        (_, RuntimeChoice::Docker) => Ok(PlatformChoice::Sgx),
+    }
 }
 
 /// Removes the node that this command made, and what was recorded of it. A node of the same name that was there before
@@ -166,11 +251,13 @@ fn introduce(
     runtime: &impl Runtime,
     summary: &NodeSummary,
     subject: &str,
+    platform: PlatformChoice,
 ) -> anyhow::Result<()> {
+    let simulated = platform == PlatformChoice::Simulated;
     let target = nodes::target(summary)?;
     let nonce = live::fresh_nonce()?;
     let live = wait_for_node(args, runtime, || live::request(&target, &nonce, Duration::from_secs(30)))?;
-    let collateral = collateral::for_quote(live.quote(), args.pccs.as_deref(), true)?;
+    let collateral = collateral::for_quote(live.quote(), args.pccs.as_deref(), simulated)?;
     let arguments = Arguments {
         host: args.host.clone(),
         port: args.port,
@@ -178,13 +265,17 @@ fn introduce(
         days: args.days,
         subject: subject.to_owned(),
         app_id: summary.app_id.to_string(),
-        platform: "simulated".to_owned(),
+        platform: if simulated { "simulated" } else { "sgx" }.to_owned(),
         runtime: summary.runtime.to_owned(),
     };
     let found = live.with(collateral, arguments);
 
-    let trust = Trust { allow_simulated: true, simulated_root: None };
-    let rules = Rules { policy: "strict".to_owned(), at: None };
+    if args.debug_enclave {
+        // Nothing to verify: it is refused whatever else it is, and so is no record of it kept.
+        return write_output(&args.output, package, &found);
+    }
+    let trust = Trust { allow_simulated: simulated, simulated_root: None };
+    let rules = Rules { policy: args.policy.clone(), at: None };
     let expected = attestation::Expected {
         mrenclave: vec![*package.fingerprint(args.size)?.as_bytes()],
         nonce: Some(nonce.to_vec()),

@@ -192,9 +192,22 @@ impl Engine {
     /// # Errors
     /// An engine that does not answer, or refuses.
     pub fn remove_image(&self, reference: &str) -> Result<bool, Error> {
+        self.remove(reference, false)
+    }
+
+    /// The same for an image that was built here, but its steps stay: the next build goes on from them, and another one
+    /// that runs meanwhile does not lose them.
+    ///
+    /// # Errors
+    /// As [`Engine::remove_image`].
+    pub fn remove_built(&self, reference: &str) -> Result<bool, Error> {
+        self.remove(reference, true)
+    }
+
+    fn remove(&self, reference: &str, keep_steps: bool) -> Result<bool, Error> {
         check_reference(reference)?;
         let session = self.session()?;
-        let options = RemoveImageOptionsBuilder::default().build();
+        let options = RemoveImageOptionsBuilder::default().noprune(keep_steps).build();
         let removing = session.docker.remove_image(reference, Some(options), None);
         match session.patiently(&format!("remove the image {reference}"), removing) {
             Ok(_) | Err(Error::EngineRefused { status: 404, .. }) => Ok(true),
