@@ -15,16 +15,26 @@ use tempfile::TempDir;
 pub struct Installation {
     home: TempDir,
     work: Rc<TempDir>,
+    engine: bool,
 }
 
 impl Installation {
+    /// Without a container engine, whatever this machine has: everything is built natively and runs as a process.
     pub fn new() -> Self {
-        Self { home: TempDir::new().unwrap(), work: Rc::new(TempDir::new().unwrap()) }
+        Self { home: TempDir::new().unwrap(), work: Rc::new(TempDir::new().unwrap()), engine: false }
+    }
+
+    /// With this machine's container engine, for the tests that need one.
+    #[allow(dead_code)]
+    pub fn with_engine() -> Self {
+        let mut person = Self::new();
+        person.engine = true;
+        person
     }
 
     /// Another person, with a home of their own, who finds the same files in the folder.
     pub fn colleague(&self) -> Self {
-        Self { home: TempDir::new().unwrap(), work: Rc::clone(&self.work) }
+        Self { home: TempDir::new().unwrap(), work: Rc::clone(&self.work), engine: self.engine }
     }
 
     /// The folder.
@@ -49,6 +59,9 @@ impl Installation {
         command.env("HOME", self.home.path());
         for variable in ["XDG_STATE_HOME", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR", "MSE_DEFAULT_ENV"] {
             command.env_remove(variable);
+        }
+        if !self.engine {
+            command.env("DOCKER_HOST", "unix:///nowhere/docker.sock");
         }
         // What can be made again is shared between the tests: Python packages are downloaded once.
         command.env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));

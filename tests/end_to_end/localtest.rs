@@ -20,7 +20,7 @@ fn the_parts_of_a_project_may_lie_apart() {
     for (code, exit) in [("0", 0), ("1", 4)] {
         fs::write(person.path("checks/check.sh"), format!("{check}{code}\n")).unwrap();
         let said = person.talk(line, exit);
-        assert!(said.contains("Serving natively"), "{said}");
+        assert!(said.contains("Building natively"), "{said}");
     }
     person.run(&format!("{line} --dockerfile missing/Dockerfile"), 2);
     person.run(&line.replace("example/Dockerfile", "missing/Dockerfile"), 1);

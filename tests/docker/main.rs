@@ -1,0 +1,15 @@
+//! The built binary with a real container engine.
+//!
+//! Needs the engine and the image `debian:bookworm` in it (`.ci/engine` sees to both), and is skipped unless
+//! `MSE_TEST_DOCKER` is set: an engine is not everybody's, and images take minutes.
+
+#![allow(clippy::unwrap_used)]
+
+mod engine;
+mod images;
+#[allow(dead_code)]
+#[path = "../end_to_end/installation.rs"]
+mod installation;
+mod localtest;
+mod nodes;
+mod tutorial;
