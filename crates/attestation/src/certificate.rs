@@ -22,9 +22,9 @@ use crate::signature::{self, Point};
 use crate::trust::sha256;
 
 /// The longest certificate that is read, in bytes of DER. Real ones have 0.6 to 1.3 kB.
-pub const MAX_LEN: usize = 64 * 1024;
+pub const MAX_LEN: usize = 65_536;
 /// The longest PEM text that is read, in bytes.
-pub const MAX_PEM_LEN: usize = 256 * 1024;
+pub const MAX_PEM_LEN: usize = 262_144;
 /// The most certificates that are read from one PEM text.
 pub const MAX_CERTIFICATES: usize = 8;
 
@@ -319,6 +319,37 @@ mod tests {
         assert!(matches!(Certificate::parse(&vec![0x30; MAX_LEN + 1]), Err(Error::TooLarge { .. })));
         assert!(single_from_pem(pem(&[b"one", b"two"], "\n").as_bytes()).is_err());
         assert_eq!(single_from_pem(pem(&[b"one"], "\n").as_bytes()).unwrap(), b"one");
+    }
+
+    /// `der` with every occurrence of the bytes `from` replaced by as many others.
+    fn replaced(der: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+        let mut der = der.to_vec();
+        let places: Vec<usize> =
+            (0..der.len() - from.len()).filter(|at| der[*at..].starts_with(from)).collect();
+        assert!(!places.is_empty());
+        for at in places {
+            der[at..at + to.len()].copy_from_slice(to);
+        }
+        der
+    }
+
+    #[test]
+    fn a_key_counts_only_on_p256_under_its_own_names() {
+        let (from, until) =
+            ("2026-01-01T00:00:00Z".parse().unwrap(), "2036-01-01T00:00:00Z".parse().unwrap());
+        let plan = crate::issuer::AuthorityPlan::new(crate::issuer::INTEL, from, until).unwrap();
+        let der = crate::issuer::Authority::generate(&plan).unwrap().root.certificate.clone();
+        let certificate = Certificate::parse(&der).unwrap();
+        assert_eq!(certificate.key().map(|point| point[0]), Some(4));
+        assert_eq!(certificate.sha256(), sha256(&der));
+        let algorithm = EC_PUBLIC_KEY.as_bytes();
+        let mut other = algorithm.to_vec();
+        other[6] = 2;
+        assert_eq!(Certificate::parse(&replaced(&der, algorithm, &other)).unwrap().key(), None);
+        let curve = PRIME256V1.as_bytes();
+        let mut other = curve.to_vec();
+        other[7] = 6;
+        assert_eq!(Certificate::parse(&replaced(&der, curve, &other)).unwrap().key(), None);
     }
 
     proptest! {

@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::tcb::Object;
 
 /// The longest collateral object that is read, in bytes. Real ones have 10 to 60 kB.
-pub const MAX_LEN: usize = 3 * 1024 * 1024;
+pub const MAX_LEN: usize = 3_145_728;
 
 /// The collateral of one platform.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::signature::{self, Point};
 
 /// The longest list that is read, in bytes of DER. Real ones have 0.3 to 100 kB.
-pub const MAX_LEN: usize = 1024 * 1024;
+pub const MAX_LEN: usize = 1_048_576;
 
 /// `cRLNumber`, which tells nothing that is judged.
 const CRL_NUMBER: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.20");

@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::tcb::{Object, object};
 
 /// The longest evidence file that is read, in bytes.
-pub const MAX_LEN: usize = 4 * 1024 * 1024;
+pub const MAX_LEN: usize = 4_194_304;
 /// The only version there is.
 pub const VERSION: u32 = 1;
 

@@ -17,7 +17,7 @@ pub const SIMULATION_MARKER: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.
 /// Content of the simulation marker.
 pub const SIMULATION_MARKER_TEXT: &str = "MSE simulated platform";
 /// The longest SGX extension that is read, in bytes. Real ones have about 550.
-pub const MAX_LEN: usize = 8 * 1024;
+pub const MAX_LEN: usize = 8_192;
 
 /// The `.1` of "TCB component SVN 1"; there are 16, then PCESVN and CPUSVN.
 const COMPONENTS: u32 = 16;

@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::tcb::TcbStatus;
 
 /// The longest policy file that is read, in bytes.
-pub const MAX_LEN: usize = 1024 * 1024;
+pub const MAX_LEN: usize = 1_048_576;
 
 /// State of a flag in the PCK certificate's configuration. Certificates of the Processor CA have none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]

@@ -11,7 +11,7 @@ use crate::report::EnclaveReport;
 use crate::tcb::{Object, TcbStatus, hex_bytes, is_current, non_empty, object, utc_time};
 
 /// The longest QE identity that is read, in bytes. Real ones have about 1 kB.
-pub const MAX_LEN: usize = 256 * 1024;
+pub const MAX_LEN: usize = 262_144;
 /// The only version that is read.
 pub const VERSION: u32 = 2;
 /// The id of the quoting enclave for SGX.

@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::pck::SgxExtension;
 
 /// The longest TCB info that is read, in bytes. Real ones have 3 to 30 kB.
-pub const MAX_LEN: usize = 1024 * 1024;
+pub const MAX_LEN: usize = 1_048_576;
 /// The only version that is read.
 pub const VERSION: u32 = 3;
 

@@ -21,8 +21,7 @@ use crate::qe::{QeIdentity, QeLevel};
 use crate::quote::{self, Header, Quote};
 use crate::recorder::Recorder;
 use crate::report::{
-    Attributes, FLAG_AEX_NOTIFY, FLAG_CET, FLAG_DEBUG, FLAG_EINITTOKEN_KEY, FLAG_INIT, FLAG_KSS,
-    FLAG_MODE64BIT, FLAG_PROVISION_KEY,
+    Attributes, FLAG_DEBUG, FLAG_EINITTOKEN_KEY, FLAG_INIT, FLAG_MODE64BIT, FLAG_PROVISION_KEY,
 };
 use crate::signature::{self, Point};
 use crate::tcb::{self, TcbInfo, TcbLevel, TcbStatus};
@@ -32,15 +31,9 @@ use crate::trust::{AnchorKind, TrustAnchors, sha256};
 const XFRM_REQUIRED: u64 = 0b11;
 /// XFRM bits that are known: x87, SSE, AVX, MPX, AVX-512, PKRU, CET, AMX.
 const XFRM_KNOWN: u64 = 0x6_1aff;
-/// Attribute flags that are known and harmless.
-const FLAGS_KNOWN: u64 = FLAG_INIT
-    | FLAG_DEBUG
-    | FLAG_MODE64BIT
-    | FLAG_PROVISION_KEY
-    | FLAG_EINITTOKEN_KEY
-    | FLAG_CET
-    | FLAG_KSS
-    | FLAG_AEX_NOTIFY;
+/// Attribute flags that are known and harmless, or have a check of their own: INIT, DEBUG, MODE64BIT, PROVISION_KEY,
+/// EINITTOKEN_KEY, CET, KSS and AEX_NOTIFY.
+const FLAGS_KNOWN: u64 = 0x4f7;
 
 /// What verification learnt on its way. Each part is there only where what it rests on held; a judgement that is not
 /// accepted may still have some.

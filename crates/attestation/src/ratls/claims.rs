@@ -16,7 +16,7 @@ const SHA_256: u64 = 1;
 /// The version of [`AppClaims`] that is written and read.
 const APP_CLAIMS_VERSION: u32 = 1;
 /// The longest sealing public key, in bytes.
-const MAX_SEALING_KEY_BYTES: usize = 8 * 1024;
+const MAX_SEALING_KEY_BYTES: usize = 8_192;
 
 /// What the enclave claims, besides what its quote says.
 #[derive(Debug, Clone, PartialEq, Eq)]

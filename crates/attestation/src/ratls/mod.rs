@@ -39,11 +39,11 @@ pub const CLAIMS: &str = "RA-TLS claims";
 /// CBOR tag of `[quote, claims]` for SGX and TDX quotes in the interoperable form.
 pub const TAGGED_EVIDENCE_TAG: u64 = 60000;
 /// The longest certificate that is read, in bytes of DER.
-pub const MAX_CERTIFICATE_BYTES: usize = 128 * 1024;
+pub const MAX_CERTIFICATE_BYTES: usize = 131_072;
 /// The longest claims that are read, in bytes.
-pub const MAX_CLAIMS_BYTES: usize = 16 * 1024;
+pub const MAX_CLAIMS_BYTES: usize = 16_384;
 /// The longest quote that is read out of a certificate, in bytes.
-pub const MAX_QUOTE_BYTES: usize = 32 * 1024;
+pub const MAX_QUOTE_BYTES: usize = 32_768;
 /// Shortest and longest nonce, in bytes.
 pub const NONCE_BYTES: std::ops::RangeInclusive<usize> = 16..=64;
 

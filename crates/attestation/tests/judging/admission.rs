@@ -1,16 +1,11 @@
 //! `admit` makes a `Verified<Evidence>` of accepted evidence, and of nothing else.
 
-#![allow(clippy::unwrap_used)]
-
-#[allow(dead_code)]
-mod corpus;
-
+use crate::corpus::draft::{Draft, MRENCLAVE, NONCE};
+use crate::corpus::{self, Form};
 use attestation::judgement::{Outcome, Platform};
 use attestation::tcb::TcbStatus;
 use attestation::trust::ExplicitRoot;
 use attestation::{Evidence, Expected, Policy, Refused, TrustAnchors, Verified, admit};
-use corpus::Form;
-use corpus::draft::{Draft, MRENCLAVE, NONCE};
 
 fn try_admit(change: impl FnOnce(&mut Draft)) -> Result<Verified<Evidence>, Box<Refused>> {
     let mut draft = Draft::new(Form::Evidence);

@@ -1,7 +1,5 @@
 //! What the make-believe Intel issues, judged by the code that judges real evidence: accepted where it should be, and only
 //! under the anchor that it was made for.
-#![allow(clippy::unwrap_used)]
-
 use attestation::issuer::{
     Authority, AuthorityPlan, CollateralPlan, INTEL, Machine, MachinePlan, PckCa, SIMULATED, TcbInfo,
 };

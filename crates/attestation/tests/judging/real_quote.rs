@@ -2,8 +2,6 @@
 //!
 //! The files are not part of this repository; where they are missing the tests say so and pass.
 
-#![allow(clippy::unwrap_used)]
-
 use std::path::Path;
 
 use attestation::judgement::{Fault, Outcome, Platform, Verdict};
