@@ -1,0 +1,6 @@
+//! The router from outside: a listener on the loopback, users who connect to it, and nodes behind it.
+
+mod fixture;
+mod pass_through;
+mod refusals;
+mod terminate;
