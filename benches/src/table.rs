@@ -124,6 +124,13 @@ fn write(own: &[Row], callers: &[Row], sound: &[Row]) -> Result<String, std::fmt
     let accepted: Vec<&Row> = own.iter().filter(|row| row.accepted(Answer::is_ok)).collect();
     writeln!(text, "\n## Accepted by dcap-qvl\n")?;
     writeln!(text, "These {} mutants get a report from `verify`.\n", accepted.len())?;
+    writeln!(
+        text,
+        "The corpus re-signs what it breaks, with keys of its own. Much of this a forger could therefore not \
+         make without one of Intel's keys, such as odd forms of certificates; it shows how much each verifier \
+         takes on trust. What an operator alone can change, without any such key: bytes after the quote, the \
+         certificates beside the PCK chain in use, and the wrapping of collateral.\n"
+    )?;
     writeln!(text, "| mutant | the check it fails here | asks for | UpToDate | strict |")?;
     writeln!(text, "|---|---|---|---|---|")?;
     for row in &accepted {
