@@ -422,3 +422,39 @@ pub(crate) fn name_prefix(anchor: Option<AnchorKind>, root: &Certificate) -> Str
 pub(crate) fn title(certificate: &Certificate) -> String {
     certificate.common_name().unwrap_or_else(|| certificate.subject().to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::issuer::{Authority, AuthorityPlan, INTEL};
+
+    fn authority() -> Authority {
+        let (from, until) =
+            ("2026-01-01T00:00:00Z".parse().unwrap(), "2036-01-01T00:00:00Z".parse().unwrap());
+        Authority::generate(&AuthorityPlan::new(INTEL, from, until).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn both_ends_of_a_window_belong_to_it() {
+        let root = Certificate::parse(&authority().root.certificate).unwrap();
+        let (from, until) = root.validity();
+        let place = Place { index: 0, certificate: &root, role: Role::Root, usage: CERTIFY, fresh: true };
+        let second = jiff::SignedDuration::from_secs(1);
+        for (at, inside) in [(from, true), (until, true), (from - second, false), (until + second, false)] {
+            assert_eq!(outside_validity(&place, at).is_none(), inside, "{at}");
+        }
+    }
+
+    #[test]
+    fn a_certificate_is_held_against_every_key_that_should_have_signed_it() {
+        let authority = authority();
+        let mut store = Store::default();
+        let signer = store.read(&authority.tcb_signing.certificate).unwrap();
+        let root = store.read(&authority.root.certificate).unwrap().key().unwrap();
+        let stranger = signer.key().unwrap();
+        assert!(!store.is_news_that_unsigned(&signer, &root));
+        assert!(store.is_news_that_unsigned(&signer, &stranger));
+        assert!(!store.is_news_that_unsigned(&signer, &stranger), "told already");
+    }
+}

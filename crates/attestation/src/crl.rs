@@ -129,3 +129,40 @@ fn check_extensions(extensions: Option<&[Extension]>, known: &[ObjectIdentifier]
 fn wrong(expected: impl Into<String>, found: impl Into<String>) -> Error {
     Error::malformed("CRL", expected, found)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::issuer::{Authority, AuthorityPlan, CrlPlan, INTEL};
+
+    #[test]
+    fn entries_are_counted() {
+        let (from, until) =
+            ("2026-01-01T00:00:00Z".parse().unwrap(), "2036-01-01T00:00:00Z".parse().unwrap());
+        let authority = Authority::generate(&AuthorityPlan::new(INTEL, from, until).unwrap()).unwrap();
+        let mut plan = CrlPlan::new(from, until);
+        let list = Crl::parse(&authority.root.crl(&plan).unwrap()).unwrap();
+        assert!(list.is_empty());
+        assert_eq!(list.len(), 0);
+        plan.revoked.extend([authority.platform_ca.serial(), authority.tcb_signing.serial()]);
+        let list = Crl::parse(&authority.root.crl(&plan).unwrap()).unwrap();
+        assert!(!list.is_empty());
+        assert_eq!(list.len(), 2);
+    }
+
+    #[test]
+    fn an_unknown_extension_is_refused_where_it_is_critical() {
+        let unknown = ObjectIdentifier::new_unwrap("1.2.3.4");
+        for (oid, critical, fine) in [
+            (unknown, false, true),
+            (unknown, true, false),
+            (CRL_NUMBER, false, true),
+            (CRL_NUMBER, true, true),
+        ] {
+            let extension =
+                Extension { extn_id: oid, critical, extn_value: der::asn1::OctetString::new([0]).unwrap() };
+            assert_eq!(check_extensions(Some(&[extension]), &[CRL_NUMBER]).is_ok(), fine, "{oid} {critical}");
+        }
+    }
+}

@@ -19,8 +19,10 @@ pub const SIMULATION_MARKER_TEXT: &str = "MSE simulated platform";
 /// The longest SGX extension that is read, in bytes. Real ones have about 550.
 pub const MAX_LEN: usize = 8_192;
 
-/// The `.1` of "TCB component SVN 1"; there are 16, then PCESVN and CPUSVN.
-const COMPONENTS: u32 = 16;
+/// The last arcs below the TCB's OID: 1 to 16 are the component SVNs, then come PCESVN and CPUSVN.
+const COMPONENTS: std::ops::RangeInclusive<u32> = 1..=16;
+const PCE_SVN: u32 = 17;
+const CPU_SVN: u32 = 18;
 
 /// How the processor protects its memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,17 +110,17 @@ impl SgxExtension {
 }
 
 fn read_tcb(tcb: &Pairs<'_>) -> Result<([u8; 16], u16, [u8; 16]), Error> {
-    tcb.only(&(1..=COMPONENTS + 2).collect::<Vec<_>>())?;
+    tcb.only(&(1..=CPU_SVN).collect::<Vec<_>>())?;
     let mut components = [0; 16];
-    for (number, component) in (1..=COMPONENTS).zip(&mut components) {
+    for (number, component) in COMPONENTS.zip(&mut components) {
         let value = tcb.get(number)?;
         let bad = |e: der::Error| wrong(format!("component SVN {number} from 0 to 255"), e.to_string());
         *component = value.decode_as().map_err(bad)?;
     }
-    let pce_svn = tcb.get(COMPONENTS + 1)?;
+    let pce_svn = tcb.get(PCE_SVN)?;
     let pce_svn =
         pce_svn.decode_as().map_err(|e: der::Error| wrong("a PCESVN from 0 to 65535", e.to_string()))?;
-    Ok((components, pce_svn, octets(tcb.get(COMPONENTS + 2)?, "CPUSVN")?))
+    Ok((components, pce_svn, octets(tcb.get(CPU_SVN)?, "CPUSVN")?))
 }
 
 fn read_configuration(value: AnyRef<'_>) -> Result<Configuration, Error> {

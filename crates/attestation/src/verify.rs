@@ -573,8 +573,8 @@ impl Verifier<'_> {
             |id, right, expected| self.recorder.check(id, right, Fault::Enclave, expected, found.as_str());
         check(Id::QuoteInit, flags & FLAG_INIT != 0, "INIT set");
         check(Id::QuoteDebug, flags & FLAG_DEBUG == 0, "DEBUG clear");
-        let keys = FLAG_PROVISION_KEY | FLAG_EINITTOKEN_KEY;
-        check(Id::QuoteProvisioningKey, flags & keys == 0, "PROVISION_KEY and EINITTOKEN_KEY clear");
+        let no_keys = flags & FLAG_PROVISION_KEY == 0 && flags & FLAG_EINITTOKEN_KEY == 0;
+        check(Id::QuoteProvisioningKey, no_keys, "PROVISION_KEY and EINITTOKEN_KEY clear");
         let plain = flags & FLAG_MODE64BIT != 0 && flags & !FLAGS_KNOWN == 0;
         check(Id::QuoteAttributes, plain, "MODE64BIT set, no unknown flag");
         let right = xfrm & XFRM_REQUIRED == XFRM_REQUIRED && xfrm & !XFRM_KNOWN == 0;

@@ -147,8 +147,6 @@ impl RatlsCertificate {
     /// # Errors
     /// As [`Self::parse`].
     pub fn from_pem(pem: &[u8]) -> Result<Self, Error> {
-        // PEM is 4/3 of DER, line ends not counted.
-        Error::check_size(WHAT, pem, 2 * MAX_CERTIFICATE_BYTES)?;
         Self::parse(&single_from_pem(pem)?)
     }
 

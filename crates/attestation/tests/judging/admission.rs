@@ -1,11 +1,13 @@
 //! `admit` makes a `Verified<Evidence>` of accepted evidence, and of nothing else.
 
-use crate::corpus::draft::{Draft, MRENCLAVE, NONCE};
+use crate::corpus::draft::{AT, Draft, MRENCLAVE, NONCE};
 use crate::corpus::{self, Form};
 use attestation::judgement::{Outcome, Platform};
+use attestation::ratls::spki_sha256;
 use attestation::tcb::TcbStatus;
 use attestation::trust::ExplicitRoot;
-use attestation::{Evidence, Expected, Policy, Refused, TrustAnchors, Verified, admit};
+use attestation::{Arguments, Evidence, Expected, Policy, Refused, TrustAnchors, Verified, admit};
+use rcgen::PublicKeyData as _;
 
 fn try_admit(change: impl FnOnce(&mut Draft)) -> Result<Verified<Evidence>, Box<Refused>> {
     let mut draft = Draft::new(Form::Evidence);
@@ -71,4 +73,47 @@ fn evidence_survives_its_file_and_its_json_has_every_field() {
     assert!(checks.iter().all(|check| ["pass", "skipped"].contains(&check["result"].as_str().unwrap())));
     let passed = verified.judgement().checks().iter().filter(|check| check.result == Outcome::Pass).count();
     assert!(passed > 90, "{passed} checks");
+}
+
+#[test]
+fn a_judgement_says_what_was_judged_and_when() {
+    let verified = try_admit(|_| {}).unwrap();
+    let judgement = verified.judgement();
+    assert_eq!(judgement.judged_at(), AT.parse().unwrap());
+    let measurements = judgement.measurements().unwrap();
+    assert_eq!(measurements.mrenclave, hex::encode(MRENCLAVE));
+    assert_eq!(measurements.config_id, None);
+    let configured = try_admit(|draft| {
+        draft.report.config_id[63] = 1;
+        draft.remake_node();
+    });
+    let config_id = configured.unwrap().judgement().measurements().unwrap().config_id.clone();
+    assert_eq!(config_id, Some(format!("{}01", "00".repeat(63))));
+    assert_eq!(Platform::Sgx.warning(), None);
+    assert_eq!(Platform::Simulated.warning(), Some("SIMULATED"));
+}
+
+#[test]
+fn arguments_survive_their_file() {
+    let verified = try_admit(|_| {}).unwrap();
+    let arguments = &verified.evidence().arguments;
+    assert_eq!(&Arguments::from_toml(&arguments.to_toml()).unwrap(), arguments);
+}
+
+/// The certificate's own quote may be of the legacy form: it has to bind the key all the same.
+#[test]
+fn a_legacy_certificate_in_evidence_binds_its_key() {
+    let mut data = [0; 64];
+    let legacy = |draft: &mut Draft, data| {
+        let quote = draft.quote_over(data).to_bytes();
+        draft.certificate = draft.issue_legacy(&quote);
+    };
+    let refused = try_admit(|draft| legacy(draft, data)).unwrap_err();
+    let failed: Vec<&str> = refused.judgement.failures().map(|check| check.id.as_str()).collect();
+    assert_eq!(failed, ["binding.certificate_quote"]);
+    try_admit(|draft| {
+        data[..32].copy_from_slice(&spki_sha256(&draft.key.subject_public_key_info()));
+        legacy(draft, data);
+    })
+    .unwrap();
 }
