@@ -2,9 +2,13 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread;
 
+use attestation::pcs::Update;
 use http::Response;
 use jiff::Timestamp;
 use secrets::code::CodeKey;
@@ -202,4 +206,28 @@ fn the_simulator_is_asked_for_collateral_as_intel_would_be() {
     let source = Sources { simulator: Some(&nowhere), ..Sources::default() }.choose().unwrap();
     let error = source.collateral(live.quote(), Timestamp::now(), None).unwrap_err();
     assert!(matches!(error, Error::Simulator(_)), "{error}");
+}
+
+#[test]
+fn a_service_is_asked_for_the_tcb_recovery_that_is_wanted() {
+    let node = Arc::new(Node::new());
+    let server = node.serve(&node.identity);
+    let live = request(&server.target(), &fresh_nonce().unwrap(), LIMIT).unwrap();
+    for (update, early) in [(Update::Early, true), (Update::Standard, false)] {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        // The first answer ends it: there is no such platform.
+        let asked = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut line = String::new();
+            BufReader::new(&stream).read_line(&mut line).unwrap();
+            stream.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n").unwrap();
+            line
+        });
+        let source = Sources { pccs: Some(&url), ..Sources::default() }.choose().unwrap();
+        source.collateral_of(update, live.quote(), Timestamp::now(), None).unwrap_err();
+        let line = asked.join().unwrap();
+        assert!(line.contains("/tcb?"), "{line}");
+        assert_eq!(line.contains("update=early"), early, "{line}");
+    }
 }
