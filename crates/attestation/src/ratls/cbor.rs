@@ -117,13 +117,15 @@ impl<'b> Reader<'b> {
                 ));
             }
         };
-        let argument = self.take(width, what)?.iter().fold(0, |sum, byte| (sum << 8) | u64::from(*byte));
+        let argument = self.take(width, what)?.iter().fold(0_u64, |sum, byte| (sum << 8) + u64::from(*byte));
         // Major type 7 of more than one byte is a float: its bits are a value, not a length that could be shorter.
         let shortest = match (major, width) {
             (7, 1) => argument >= 32,
             (7, _) => true,
             (_, 1) => argument > 23,
-            (_, width) => argument >> (width * 4) != 0,
+            (_, 2) => argument > 0xff,
+            (_, 4) => argument > 0xffff,
+            _ => argument > 0xffff_ffff,
         };
         match shortest {
             true => Ok((major, argument)),
@@ -147,4 +149,64 @@ impl<'b> Reader<'b> {
 /// An error about the claims, or about the CBOR around them.
 pub(super) fn malformed(expected: impl Into<String>, found: impl Into<String>) -> Error {
     Error::malformed(super::CLAIMS, expected, found)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_head_has_its_shortest_form() {
+        let shortest = [
+            (&[0x17][..], 23),
+            (&[0x18, 24], 24),
+            (&[0x18, 0xff], 255),
+            (&[0x19, 1, 0], 256),
+            (&[0x19, 0xff, 0xfe], 0xfffe),
+            (&[0x1a, 0, 1, 0, 0], 0x1_0000),
+            (&[0x1a, 0xff, 2, 3, 4], 0xff02_0304),
+            (&[0x1b, 0, 0, 0, 1, 0, 0, 0, 0], 0x1_0000_0000),
+            (&[0x1b, 1, 2, 3, 4, 5, 6, 7, 8], 0x0102_0304_0506_0708),
+        ];
+        for (bytes, value) in shortest {
+            let mut reader = Reader::new(bytes);
+            assert_eq!(reader.unsigned("a number").unwrap(), value);
+            reader.finish("the number").unwrap();
+        }
+        let longer: [&[u8]; 7] = [
+            &[0x18, 23],
+            &[0x19, 0, 0xff],
+            &[0x1a, 0, 0, 0xff, 0xff],
+            &[0x1b, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff],
+            &[0x1c],
+            &[0x1f],
+            &[0x18],
+        ];
+        for bytes in longer {
+            assert!(Reader::new(bytes).unsigned("a number").is_err(), "{bytes:02x?}");
+        }
+    }
+
+    #[test]
+    fn an_item_of_any_kind_is_stepped_over_whole() {
+        let items: [&[u8]; 8] = [
+            &[0x05],
+            &[0x26],
+            &[0x42, 1, 2],
+            &[0x62, b'a', b'b'],
+            &[0x82, 0x41, 1, 2],
+            &[0xa1, 0x61, b'a', 0x41, 1],
+            &[0xc1, 0x42, 1, 2],
+            &[0xf5],
+        ];
+        for bytes in items {
+            let mut reader = Reader::new(bytes);
+            reader.skip("an item").unwrap();
+            assert!(reader.finish("the item").is_ok(), "{bytes:02x?}");
+            assert!(bytes.len() == 1 || Reader::new(&bytes[..bytes.len() - 1]).skip("an item").is_err());
+        }
+        let error = Reader::new(&[0x5f, 0xff]).skip("an item").unwrap_err();
+        assert!(error.to_string().contains("indefinite"), "{error}");
+    }
 }

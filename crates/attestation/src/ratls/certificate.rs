@@ -253,3 +253,72 @@ fn parse_hosts(value: &[u8]) -> Result<Vec<String>, Error> {
 fn malformed(expected: impl Into<String>, found: impl Into<String>) -> Error {
     Error::malformed(WHAT, expected, found)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use rcgen::{
+        CertificateParams, CustomExtension, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384,
+    };
+
+    #[test]
+    fn keys_of_both_curves_sign_for_themselves() {
+        for (algorithm, length) in [(&PKCS_ECDSA_P256_SHA256, 65), (&PKCS_ECDSA_P384_SHA384, 97)] {
+            let key = KeyPair::generate_for(algorithm).unwrap();
+            let mut params = CertificateParams::new(vec!["myapp.fr".to_owned()]).unwrap();
+            let oid = [1, 2, 840, 113_741, 1337, 6];
+            params.custom_extensions = vec![CustomExtension::from_oid_content(&oid, vec![1])];
+            let der = params.self_signed(&key).unwrap().der().to_vec();
+            let mut certificate = RatlsCertificate::parse(&der).unwrap();
+            assert_eq!(certificate.ec_point.len(), length);
+            assert!(certificate.self_signature_is_valid());
+
+            // Under the name of the other digest the same signature is none.
+            let other = if length == 65 { ECDSA_SHA384 } else { ECDSA_SHA256 };
+            certificate.signature_algorithm = other.to_owned();
+            assert!(!certificate.self_signature_is_valid());
+
+            // Another form of the point, of the same length.
+            let point = certificate.ec_point.clone();
+            let at = der.windows(point.len()).position(|bytes| bytes == point).unwrap();
+            let mut hybrid = der.clone();
+            hybrid[at] = 6;
+            assert!(RatlsCertificate::parse(&hybrid).is_err());
+        }
+    }
+
+    /// Signatures that OpenSSL made over "signed part", of each curve with the digest that is not named after it.
+    #[test]
+    fn either_digest_goes_with_either_curve() {
+        let vectors = [
+            (
+                ECDSA_SHA384,
+                "0420adb75bf02760e762a332a83ee780ff5805b8952680a192388d873dc3c514994e12c446513643913eef2de3ba0080023083d41119c335c8490d9bd996bdb691",
+                "3044022012f33a6ff10113cb3e38c4fc33a4a91abdb9d7c9d38fb9bd29d18777729521b802204a38a2c2eb59026cf0911c9adf6dad40a041f9ed9d88cde13fa9d32a0ac95450",
+            ),
+            (
+                ECDSA_SHA256,
+                "04a38b7e8c5b311b485f2ea61556bdd587aa97cf8d066a96b8186e596138508ca9843086a64f7e2879d16f8d5c72c66c8049fc1bf57a3c22a6e386575d2247206f50936857be5a5de46c17c5be796a3b1d524c5cc4c6ad214c53a0dbc53f908f1e",
+                "3066023100857e7f6f5c0ae138d2b938552b921cde800b0bad579f3f813d8934ba493673aecc37361ccec39191a09ecbae91196a39023100f5aaa081281e09abbcd4be6b288dbb18322f554ae05812b233a16a382c9f8cebaa399356c28c3fffccbece26a72a3ea4",
+            ),
+        ];
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec!["myapp.fr".to_owned()]).unwrap();
+        let oid = [1, 2, 840, 113_741, 1337, 6];
+        params.custom_extensions = vec![CustomExtension::from_oid_content(&oid, vec![1])];
+        let parsed = RatlsCertificate::parse(params.self_signed(&key).unwrap().der()).unwrap();
+        for (algorithm, point, signature) in vectors {
+            let mut certificate = RatlsCertificate {
+                ec_point: hex::decode(point).unwrap(),
+                tbs_der: b"signed part".to_vec(),
+                signature: hex::decode(signature).unwrap(),
+                signature_algorithm: algorithm.to_owned(),
+                ..parsed.clone()
+            };
+            assert!(certificate.self_signature_is_valid());
+            certificate.tbs_der[0] ^= 1;
+            assert!(!certificate.self_signature_is_valid());
+        }
+    }
+}

@@ -250,3 +250,23 @@ fn exactly<const N: usize>(bytes: &[u8], what: &str) -> Result<[u8; N], Error> {
 fn infallible<T>(result: Result<T, minicbor::encode::Error<std::convert::Infallible>>) {
     debug_assert!(result.is_ok());
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn sealing_keys_are_limited() {
+        let read = |length| {
+            let app = AppClaims::new([1; 16], vec![2; length], TlsMode::OwnerCertificate);
+            Claims::decode(&Claims { pubkey_hash: [3; 32], nonce: None, app: Some(app) }.encode())
+        };
+        for (length, fine) in
+            [(0, false), (1, true), (MAX_SEALING_KEY_BYTES, true), (MAX_SEALING_KEY_BYTES + 1, false)]
+        {
+            assert_eq!(read(length).is_ok(), fine, "{length}");
+        }
+        assert_eq!(TlsMode::OwnerCertificate.to_string(), "owner-certificate");
+    }
+}

@@ -222,3 +222,24 @@ fn one_broken_thing_fails_one_check() {
     version.tcb_info = version.tcb_info.replace("\"version\":3", "\"version\":2");
     assert_eq!(verdict(&version), ["collateral.tcb_info.version"]);
 }
+
+/// Each sign of a simulator is enough by itself: its mark, its names, its anchor.
+#[test]
+fn the_mark_alone_says_simulated_whatever_the_names() {
+    for (prefix, marked, platform) in [
+        (INTEL, true, Platform::Simulated),
+        (SIMULATED, false, Platform::Simulated),
+        (INTEL, false, Platform::Sgx),
+    ] {
+        let mut world = World::new(prefix, PckCa::Platform);
+        let mut plan = world.machine.plan.clone();
+        plan.pck.custom_extensions.truncate(1);
+        if marked {
+            plan.pck.custom_extensions.push(attestation::issuer::simulation_marker());
+        }
+        world.machine = world.authority.machine(plan).unwrap();
+        let judgement = world.judge(&Subject::Quote(world.quote([0; 64])), &world.explicit_anchors(), now());
+        accepted(&judgement);
+        assert_eq!(judgement.platform(), Some(platform), "{prefix} {marked}");
+    }
+}
