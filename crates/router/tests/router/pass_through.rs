@@ -208,9 +208,10 @@ async fn silence_ends_a_connection() {
     let (address, node) = plain_node().await;
     let settings = Settings { idle: Duration::from_millis(50), ..Settings::default() };
     let running = start(settings, Route::PassThrough { address }).await;
-    let mut user = say(running.address, &hello(NAME)).await;
+    let hello = hello(NAME);
+    let mut user = say(running.address, &hello).await;
     let (mut at_node, _) = soon("the node is reached", node.accept()).await.unwrap();
-    assert_eq!(hear(&mut at_node).await, hello(NAME));
+    assert_eq!(hear(&mut at_node).await, hello);
     assert_eq!(hear(&mut user).await, b"");
     assert_eq!(running.router.metrics().idle.get(), 1);
 }
