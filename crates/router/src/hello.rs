@@ -223,4 +223,5 @@ impl<'a> Bytes<'a> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests;

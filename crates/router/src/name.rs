@@ -94,6 +94,7 @@ impl fmt::Display for Name {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

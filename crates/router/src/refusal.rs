@@ -106,6 +106,7 @@ impl fmt::Display for Refusal {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -239,4 +239,5 @@ impl Drop for Way<'_> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests;

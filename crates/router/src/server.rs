@@ -388,4 +388,5 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Replay<S> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests;

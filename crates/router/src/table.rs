@@ -177,6 +177,7 @@ fn found(entry: Entry, old: &Routes, apps: &mut Apps) -> Arc<Found> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -167,6 +167,7 @@ impl fmt::Debug for Termination {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -28,11 +28,14 @@ impl ResolvesServerCert for Certificates {
     }
 }
 
+/// For which application, and with which protocols, a channel was asked for.
+type Asked = Arc<Mutex<Vec<(String, Vec<Protocol>)>>>;
+
 /// A stand-in for attested channels: TLS to one certificate.
 struct Channels {
     address: SocketAddr,
     certificate: CertificateDer<'static>,
-    asked: Arc<Mutex<Vec<(String, Vec<Protocol>)>>>,
+    asked: Asked,
 }
 
 impl Upstream for Channels {
@@ -51,7 +54,7 @@ impl Upstream for Channels {
 struct Terminating {
     running: Running,
     operator: Identity,
-    asked: Arc<Mutex<Vec<(String, Vec<Protocol>)>>>,
+    asked: Asked,
     keys: Arc<Keys>,
 }
 
