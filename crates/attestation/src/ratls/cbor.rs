@@ -190,7 +190,7 @@ mod tests {
 
     #[test]
     fn an_item_of_any_kind_is_stepped_over_whole() {
-        let items: [&[u8]; 8] = [
+        let items: [&[u8]; 9] = [
             &[0x05],
             &[0x26],
             &[0x42, 1, 2],
@@ -199,6 +199,7 @@ mod tests {
             &[0xa1, 0x61, b'a', 0x41, 1],
             &[0xc1, 0x42, 1, 2],
             &[0xf5],
+            &[0xf9, 0, 0],
         ];
         for bytes in items {
             let mut reader = Reader::new(bytes);

@@ -3,7 +3,7 @@
 use crate::corpus::draft::{AT, Draft, MRENCLAVE, NONCE};
 use crate::corpus::{self, Form};
 use attestation::judgement::{Outcome, Platform};
-use attestation::ratls::spki_sha256;
+use attestation::ratls::{AppClaims, Claims, spki_sha256};
 use attestation::tcb::TcbStatus;
 use attestation::trust::ExplicitRoot;
 use attestation::{Arguments, Evidence, Expected, Policy, Refused, TrustAnchors, Verified, admit};
@@ -116,4 +116,19 @@ fn a_legacy_certificate_in_evidence_binds_its_key() {
         legacy(draft, data);
     })
     .unwrap();
+}
+
+/// The key that the application serves may be set after the certificate was made; nothing else of it may change.
+#[test]
+fn only_the_served_key_may_be_newer_than_the_certificate() {
+    let served = |draft: &mut Draft, change: fn(&mut AppClaims)| {
+        let mut claims = Claims { nonce: Some(NONCE.to_vec()), ..draft.claims.clone() };
+        change(claims.app.as_mut().unwrap());
+        draft.set_fresh_claims(claims.encode());
+    };
+    let verified = try_admit(|draft| served(draft, |app| app.served_spki = Some([5; 32]))).unwrap();
+    assert_eq!(verified.app().unwrap().served_spki, Some([5; 32]));
+    let refused = try_admit(|draft| served(draft, |app| app.sealing_key[0] ^= 1)).unwrap_err();
+    let failed: Vec<&str> = refused.judgement.failures().map(|check| check.id.as_str()).collect();
+    assert_eq!(failed, ["binding.certificate_quote"]);
 }

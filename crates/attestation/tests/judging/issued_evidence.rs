@@ -243,3 +243,15 @@ fn the_mark_alone_says_simulated_whatever_the_names() {
         assert_eq!(judgement.platform(), Some(platform), "{prefix} {marked}");
     }
 }
+
+#[test]
+fn what_was_accepted_ends_with_the_first_certificate_that_ends() {
+    let mut world = World::new(SIMULATED, PckCa::Platform);
+    let mut plan = world.machine.plan.clone();
+    let until = now() + SignedDuration::from_hours(2);
+    attestation::issuer::set_window(&mut plan.pck, at("2026-01-02T00:00:00Z"), until).unwrap();
+    world.machine = world.authority.machine(plan).unwrap();
+    let judgement = world.judge(&Subject::Quote(world.quote([0; 64])), &world.simulated_anchors(), now());
+    accepted(&judgement);
+    assert_eq!(judgement.valid_until(), Some(until));
+}
