@@ -362,13 +362,7 @@ impl Verifier<'_> {
         }
         let marked = chain.leaf().extension(&SIMULATION_MARKER).is_some();
         let kind = self.facts.anchor.as_ref().map(|anchor| anchor.kind);
-        let (right, expected) = match kind {
-            Some(AnchorKind::Simulated) => (marked, "the mark of a simulator, under a simulator's root"),
-            Some(AnchorKind::Intel) => (!marked, "no mark of a simulator under Intel's root"),
-            Some(AnchorKind::Explicit) | None => {
-                (true, "the mark of a simulator is optional under this root")
-            }
-        };
+        let (right, expected) = is_marked_rightly(kind, marked);
         let found = if marked { "marked as simulated" } else { "not marked" };
         self.recorder.check(Id::PckSimulation, right, Fault::Evidence, expected, found);
     }
@@ -655,6 +649,15 @@ impl Verifier<'_> {
     }
 }
 
+/// Whether a PCK certificate under such an anchor may be marked as simulated, or not be, as it is; and what it should be.
+fn is_marked_rightly(anchor: Option<AnchorKind>, marked: bool) -> (bool, &'static str) {
+    match anchor {
+        Some(AnchorKind::Simulated) => (marked, "the mark of a simulator, under a simulator's root"),
+        Some(AnchorKind::Intel) => (!marked, "no mark of a simulator under Intel's root"),
+        Some(AnchorKind::Explicit) | None => (true, "the mark of a simulator is optional under this root"),
+    }
+}
+
 /// The checks of one revocation list.
 struct CrlIds {
     format: Id,
@@ -676,3 +679,23 @@ const PCK_CRL: CrlIds = CrlIds {
     signature: Id::PckCrlSignature,
     window: Id::PckCrlWindow,
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mark_of_a_simulator_belongs_under_a_simulators_root() {
+        for (anchor, marked, right) in [
+            (Some(AnchorKind::Intel), false, true),
+            (Some(AnchorKind::Intel), true, false),
+            (Some(AnchorKind::Simulated), false, false),
+            (Some(AnchorKind::Simulated), true, true),
+            (Some(AnchorKind::Explicit), false, true),
+            (Some(AnchorKind::Explicit), true, true),
+            (None, true, true),
+        ] {
+            assert_eq!(is_marked_rightly(anchor, marked).0, right, "{anchor:?} {marked}");
+        }
+    }
+}
