@@ -219,8 +219,8 @@ impl Client {
     pub fn ask(&mut self, method: &str, path: &str, body: &[u8]) -> Answer {
         let head =
             format!("{method} {path} HTTP/1.1\r\nHost: myapp.fr\r\nContent-Length: {}\r\n\r\n", body.len());
-        self.send(head.as_bytes());
-        self.send(body);
+        // In one piece: a server that answers before the body arrives may close instead of waiting for it.
+        self.send(&[head.as_bytes(), body].concat());
         self.answer()
     }
 
