@@ -3,6 +3,7 @@
 use std::fs;
 
 use crate::engine::{account, build_ca, docker};
+use crate::installation::wait_for;
 use crate::nodes::project;
 
 #[test]
@@ -27,8 +28,13 @@ def app(environ, start_response):
     // Another answer fails the application's tests, and leaves nothing in the engine.
     fs::write(person.path("inside/Dockerfile"), "FROM mse-base\nRUN echo 41 > /opt/answer\n").unwrap();
     person.run(&format!("home localtest --project inside {}", build_ca()), 4);
-    assert_eq!(docker(&["ps", "--all", "--quiet", "--filter", "label=mse.localtest"]), "");
-    assert_eq!(docker(&["image", "ls", "--quiet", "mse-build"]), "");
+    // Other tests build and serve meanwhile: what they have goes again, what this one had left would stay.
+    wait_for("no container of a localtest", || {
+        docker(&["ps", "--all", "--quiet", "--filter", "label=mse.dev"]).is_empty().then_some(())
+    });
+    wait_for("no image of a build", || {
+        docker(&["image", "ls", "--quiet", "mse-build"]).is_empty().then_some(())
+    });
 }
 
 #[test]

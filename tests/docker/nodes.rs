@@ -91,7 +91,6 @@ fn a_name_and_a_port_are_taken_once() {
     let package = package(&person);
     let port = free_port();
     person.run(&spawn_line(&package, port, "first"), 0);
-    let before = docker(&["ps", "--all", "--quiet"]);
     let said = person.talk(&spawn_line(&package, free_port(), "first"), 1);
     assert!(said.contains("exists already"), "{said}");
     let said = person.talk(&spawn_line(&package, port, "second"), 1);
@@ -101,7 +100,10 @@ fn a_name_and_a_port_are_taken_once() {
     let said = person.talk(&spawn_line(&package, taken, "third"), 1);
     assert!(said.contains("in use"), "{said}");
     // Whatever was refused left nothing.
-    assert_eq!(docker(&["ps", "--all", "--quiet"]).lines().count(), before.lines().count());
+    for name in ["name=mse-second-", "name=mse-third-"] {
+        assert_eq!(docker(&["ps", "--all", "--quiet", "--filter", name]), "");
+        assert_eq!(docker(&["volume", "ls", "--quiet", "--filter", name]), "");
+    }
     assert!(!person.run("home list", 0).contains("second"));
     assert_eq!(status(&person, "first")["state"], "waiting-for-secrets");
 }
