@@ -1,0 +1,359 @@
+//! `/v1/projects/{project}/apps`, `/v1/apps`: what runs.
+//!
+//! What is said here of a node is the operator's word. Owners and users ask the node itself.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::{StatusCode, header};
+use jiff::{SignedDuration, Timestamp};
+use package::Package;
+use runtime::{NodeName, Runtime};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use crate::api::Shared;
+use crate::api::extract::{Asked, Asking, At, Caller, Digest, IdempotencyKey, Limit, Listed, Name, Page};
+use crate::api::once::{Begun, Created, Once};
+use crate::api::problem::{Problem, Result};
+use crate::api::projects::seen;
+use crate::error::Error;
+use crate::lifecycle;
+use crate::placement::Room;
+use crate::store::{self, NewApp};
+use crate::tls_mode::TlsMode;
+
+/// How long an app runs whose maker says nothing of it.
+const DAYS: i64 = 30;
+
+/// The longest life of an app, in days.
+const MOST_DAYS: i64 = 3650;
+
+/// The end of the log that is shown, in bytes.
+const LOG: usize = 1024 * 1024;
+
+/// An app.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct App {
+    id: Uuid,
+    project: Uuid,
+    #[schema(value_type = Name)]
+    name: String,
+    /// Its plan's name.
+    plan: String,
+    /// Enclave size in MB.
+    enclave_mb: u64,
+    /// Processor cores.
+    cores: u64,
+    tls: TlsMode,
+    /// SHA-256 of its package.
+    #[schema(value_type = Digest)]
+    package: String,
+    /// What its owner wants.
+    wanted: lifecycle::Wanted,
+    /// How it is doing.
+    state: lifecycle::State,
+    /// The same in words: what it waits for, what went wrong.
+    message: String,
+    /// The name users call it by.
+    domain: String,
+    /// The name its owner configures it by.
+    config_domain: String,
+    /// The operator's word for the fingerprint; null before its node was made. Compare with your own.
+    #[schema(required = true)]
+    fingerprint: Option<String>,
+    created_by: Uuid,
+    #[schema(value_type = String, format = DateTime)]
+    created_at: Timestamp,
+    /// When it became what it is.
+    #[schema(value_type = String, format = DateTime)]
+    changed_at: Timestamp,
+    /// When it ends by itself.
+    #[schema(value_type = String, format = DateTime)]
+    expires_at: Timestamp,
+    /// When it ended.
+    #[schema(required = true, value_type = Option<String>, format = DateTime)]
+    stopped_at: Option<Timestamp>,
+}
+
+impl App {
+    fn of(shared: &Shared, app: store::App) -> App {
+        App {
+            domain: shared.identity.domain_of(app.id),
+            config_domain: shared.identity.config_domain_of(app.id),
+            id: app.id,
+            project: app.project_id,
+            name: app.name,
+            plan: app.plan,
+            enclave_mb: app.enclave_mb,
+            cores: app.cores,
+            tls: app.tls,
+            package: app.package,
+            wanted: app.wanted,
+            state: app.actual,
+            message: app.message,
+            fingerprint: app.fingerprint,
+            created_by: app.created_by,
+            created_at: app.created_at,
+            changed_at: app.changed_at,
+            expires_at: app.expires_at,
+            stopped_at: app.stopped_at,
+        }
+    }
+}
+
+/// What makes an app.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AppOrder {
+    name: Name,
+    /// The name of a plan on offer.
+    plan: Name,
+    /// SHA-256 of its package: a complete upload of the same project.
+    package: Digest,
+    /// Where users' TLS ends.
+    #[serde(default)]
+    tls: TlsMode,
+    /// When it ends by itself; absent for 30 days from now. At most ten years from now.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    expires_at: Option<Timestamp>,
+}
+
+/// Which apps.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub struct Which {
+    /// Those too that have ended.
+    #[param(required = false)]
+    #[serde(default)]
+    all: bool,
+    /// How many at most.
+    #[param(minimum = 1, maximum = 100, default = json!(50), required = false, value_type = u32)]
+    #[serde(default)]
+    limit: Limit,
+    /// Where to go on: `next` of the page before.
+    #[param(max_length = 128, pattern = "^[A-Za-z0-9_-]*$", required = false, value_type = String)]
+    cursor: Option<super::extract::Cursor>,
+}
+
+/// An app that the caller may see.
+async fn found(shared: &Shared, caller: &Caller, app: Uuid) -> Result<store::App> {
+    let found = shared.store.app(app, caller.user_id, caller.is_operator).await?;
+    found.ok_or_else(Problem::not_found)
+}
+
+/// Makes an app of a package that was uploaded. It starts when there is room for it, in the order of asking.
+#[utoipa::path(post, path = "/v1/projects/{project}/apps", tag = "apps", params(("project" = Uuid, Path)),
+    request_body = AppOrder, responses((status = 201, body = App)))]
+pub async fn create_app(
+    caller: Caller,
+    State(shared): State<Arc<Shared>>,
+    At(project): At<Uuid>,
+    key: IdempotencyKey,
+    asked: Asked<AppOrder>,
+) -> Result<Response> {
+    let project = seen(&shared, &caller, project).await?;
+    let new = &asked.value;
+    let now = store::now();
+    let expires_at = new.expires_at.unwrap_or(now + SignedDuration::from_hours(24 * DAYS));
+    if expires_at <= now || expires_at > now + SignedDuration::from_hours(24 * MOST_DAYS) {
+        return Err(Problem::invalid("expires_at: expected a time to come, within ten years"));
+    }
+    // Before the transaction, which holds up others: reading a package takes a while.
+    check_package(&shared, project.id, new.package.as_str()).await?;
+
+    let mut once = match Once::begin(&shared, &caller, &key, &asked.digest, now).await? {
+        Begun::Before(created) => return Ok(created.into_response()),
+        Begun::Now(once) => once,
+    };
+    let work = &mut once.work;
+    let quota = work.take_turn(project.id).await?.ok_or_else(Problem::not_found)?;
+    let plan = work.plan_named(new.plan.as_str()).await?.ok_or_else(|| {
+        Problem::invalid(format!("plan: no plan named '{}' is on offer", new.plan.as_str()))
+    })?;
+    let whole = shared.capacity;
+    if !whole.holds(Room { memory_mb: plan.enclave_mb, cores: plan.cores }) {
+        return Err(Problem::invalid(format!(
+            "plan: '{}' is larger than all there is here: {} MB and {} cores",
+            plan.name, whole.memory_mb, whole.cores
+        )));
+    }
+    let (apps, memory_mb) = work.wanted_of_project(project.id).await?;
+    if apps >= quota.max_apps || memory_mb.saturating_add(plan.enclave_mb) > quota.max_memory_mb {
+        return Err(Problem::quota(format!(
+            "expected at most {} apps of {} MB together in this project; there are {apps} of {memory_mb} MB",
+            quota.max_apps, quota.max_memory_mb
+        )));
+    }
+    // Once more, in turn: it may have been removed since.
+    let upload = work.upload(project.id, new.package.as_str()).await?;
+    if upload.is_none_or(|upload| upload.completed_at.is_none()) {
+        return Err(no_package());
+    }
+    let app = NewApp {
+        id: Uuid::new_v4(),
+        project_id: project.id,
+        name: new.name.as_str(),
+        plan: &plan,
+        tls: new.tls,
+        package: new.package.as_str(),
+        created_by: caller.user_id,
+        created_at: now,
+        expires_at,
+    };
+    if !work.add_app(&app).await? {
+        return Err(Problem::conflict(format!(
+            "there is an app named '{}' in this project; stop it first, or choose another name",
+            app.name
+        )));
+    }
+    let id = app.id.to_string();
+    let detail = format!("{} on {}", app.name, plan.name);
+    work.note(now, Some(caller.user_id), Some(project.id), "app.create", &id, &detail).await?;
+    let made = work.app(app.id).await?.ok_or_else(Problem::not_found)?;
+    let created = Created::new(format!("/v1/apps/{id}"), &App::of(&shared, made));
+    let response = once.finish(created).await?;
+    shared.wake.notify_one();
+    Ok(response)
+}
+
+fn no_package() -> Problem {
+    Problem::invalid("package: expected the digest of a complete upload of this project")
+}
+
+/// Whether the upload is complete, and a package.
+async fn check_package(shared: &Shared, project: Uuid, sha256: &str) -> Result<()> {
+    let upload = shared.store.upload(project, sha256).await?;
+    if upload.is_none_or(|upload| upload.completed_at.is_none()) {
+        return Err(no_package());
+    }
+    let path = shared.blobs.path(project, sha256);
+    let _turn = shared.readers.acquire().await.map_err(|_| Problem::unavailable())?;
+    let opened = tokio::task::spawn_blocking(move || Package::open(&path).map(drop));
+    match opened.await.map_err(Error::from)? {
+        Ok(()) => Ok(()),
+        Err(error) => Err(Problem::invalid(format!("package: {error}"))),
+    }
+}
+
+/// A project's apps.
+#[utoipa::path(get, path = "/v1/projects/{project}/apps", tag = "apps",
+    params(("project" = Uuid, Path), Which), responses((status = 200, body = Listed<App>)))]
+pub async fn list_apps(
+    caller: Caller,
+    State(shared): State<Arc<Shared>>,
+    At(project): At<Uuid>,
+    Asking(which): Asking<Which>,
+) -> Result<Json<Listed<App>>> {
+    let project = seen(&shared, &caller, project).await?;
+    let page = Page { limit: which.limit, cursor: which.cursor };
+    let apps = shared.store.apps(project.id, which.all, &page.after(), page.fetch()).await?;
+    Ok(Json(page.of(apps, |app| (app.created_at, app.id.to_string()), |app| App::of(&shared, app))))
+}
+
+/// One app.
+#[utoipa::path(get, path = "/v1/apps/{app}", tag = "apps", params(("app" = Uuid, Path)),
+    responses((status = 200, body = App)))]
+pub async fn get_app(
+    caller: Caller,
+    State(shared): State<Arc<Shared>>,
+    At(app): At<Uuid>,
+) -> Result<Json<App>> {
+    let app = found(&shared, &caller, app).await?;
+    Ok(Json(App::of(&shared, app)))
+}
+
+/// Stops an app, for good; one that is stopped stays so. Its node and its state are removed.
+#[utoipa::path(post, path = "/v1/apps/{app}/stop", tag = "apps", params(("app" = Uuid, Path)),
+    responses((status = 202, body = App)))]
+pub async fn stop_app(
+    caller: Caller,
+    State(shared): State<Arc<Shared>>,
+    At(app): At<Uuid>,
+) -> Result<(StatusCode, Json<App>)> {
+    let app = found(&shared, &caller, app).await?;
+    let mut work = shared.store.begin().await?;
+    if work.want_stopped(app.id).await? {
+        let (user, project) = (Some(caller.user_id), Some(app.project_id));
+        work.note(store::now(), user, project, "app.stop", &app.id.to_string(), &app.name).await?;
+    }
+    let app = work.app(app.id).await?.ok_or_else(Problem::not_found)?;
+    work.commit().await?;
+    shared.wake.notify_one();
+    Ok((StatusCode::ACCEPTED, Json(App::of(&shared, app))))
+}
+
+/// What the operator sees of an app's log: at most the last MiB. Empty before its node was made and after it ended.
+#[utoipa::path(get, path = "/v1/apps/{app}/logs", tag = "apps", params(("app" = Uuid, Path)),
+    responses((status = 200, body = String, content_type = "text/plain; charset=utf-8")))]
+pub async fn app_logs(
+    caller: Caller,
+    State(shared): State<Arc<Shared>>,
+    At(app): At<Uuid>,
+) -> Result<Response> {
+    let app = found(&shared, &caller, app).await?;
+    let name = app.node.and_then(|node| node.parse::<NodeName>().ok());
+    let _turn = shared.readers.acquire().await.map_err(|_| Problem::unavailable())?;
+    let nodes = shared.nodes.clone();
+    let read = tokio::task::spawn_blocking(move || tail(nodes.as_ref(), name));
+    let log = read.await.map_err(Error::from)?.map_err(Error::from)?;
+    // What the application printed may be anything.
+    let headers = [
+        (header::CONTENT_TYPE, "text/plain; charset=utf-8"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::CACHE_CONTROL, "no-store"),
+    ];
+    Ok((headers, String::from_utf8_lossy(&log).into_owned()).into_response())
+}
+
+fn tail(nodes: &dyn Runtime, name: Option<NodeName>) -> std::result::Result<Vec<u8>, runtime::Error> {
+    let mut tail = Tail::default();
+    match name.map(|name| nodes.logs(&name, false, &mut tail)) {
+        None | Some(Ok(()) | Err(runtime::Error::NoSuchNode { .. })) => Ok(tail.end()),
+        Some(Err(error)) => Err(error),
+    }
+}
+
+/// Keeps the end of what is written.
+#[derive(Default)]
+struct Tail(Vec<u8>);
+
+impl Tail {
+    fn end(mut self) -> Vec<u8> {
+        self.0.split_off(self.0.len().saturating_sub(LOG))
+    }
+}
+
+impl Write for Tail {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.extend_from_slice(bytes);
+        if self.0.len() > 4 * LOG {
+            self.0.drain(..self.0.len() - LOG);
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_long_log_the_end_is_kept() {
+        let mut tail = Tail::default();
+        for n in 0..10u8 {
+            tail.write_all(&vec![n; LOG]).unwrap();
+            assert!(tail.0.len() <= 5 * LOG);
+        }
+        assert_eq!(tail.end(), vec![9; LOG]);
+    }
+}

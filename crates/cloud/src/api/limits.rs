@@ -1,0 +1,115 @@
+//! How often somebody may ask: token buckets, in memory alone. A restart fills them, which harms nobody.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Beyond so many, full buckets are thrown away.
+const MOST: usize = 10_000;
+
+/// How often: `per_second` in the long run, `burst` at once.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rate {
+    /// In the long run.
+    pub per_second: f64,
+    /// At once.
+    pub burst: f64,
+}
+
+/// A bucket for each of those who ask.
+pub struct Buckets<K> {
+    rate: Rate,
+    buckets: Mutex<HashMap<K, Bucket>>,
+}
+
+struct Bucket {
+    left: f64,
+    at: Instant,
+}
+
+impl Bucket {
+    fn refill(&mut self, rate: Rate, now: Instant) {
+        let gone = now.saturating_duration_since(self.at).as_secs_f64();
+        self.left = (self.left + gone * rate.per_second).min(rate.burst);
+        self.at = now;
+    }
+}
+
+impl<K: Hash + Eq> Buckets<K> {
+    /// All of them full.
+    pub fn new(rate: Rate) -> Buckets<K> {
+        Buckets { rate, buckets: Mutex::default() }
+    }
+
+    /// Takes one out of `who`'s bucket; else how long to wait.
+    pub fn take(&self, who: K, now: Instant) -> Result<(), Duration> {
+        self.with(who, now, |bucket| {
+            if bucket.left >= 1.0 {
+                bucket.left -= 1.0;
+                return None;
+            }
+            Some(1.0 - bucket.left)
+        })
+    }
+
+    /// Whether `who`'s bucket has one left; else how long to wait.
+    pub fn look(&self, who: K, now: Instant) -> Result<(), Duration> {
+        self.with(who, now, |bucket| (bucket.left < 1.0).then(|| 1.0 - bucket.left))
+    }
+
+    fn with(
+        &self,
+        who: K,
+        now: Instant,
+        act: impl FnOnce(&mut Bucket) -> Option<f64>,
+    ) -> Result<(), Duration> {
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        if buckets.len() >= MOST && !buckets.contains_key(&who) {
+            let rate = self.rate;
+            buckets.retain(|_, bucket| {
+                bucket.refill(rate, now);
+                bucket.left < rate.burst
+            });
+        }
+        let bucket = buckets.entry(who).or_insert(Bucket { left: self.rate.burst, at: now });
+        bucket.refill(self.rate, now);
+        match act(bucket) {
+            None => Ok(()),
+            Some(missing) => {
+                Err(Duration::try_from_secs_f64(missing / self.rate.per_second).unwrap_or(Duration::MAX))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_then_a_steady_flow_each_for_oneself() {
+        let buckets = Buckets::new(Rate { per_second: 2.0, burst: 3.0 });
+        let start = Instant::now();
+        for _ in 0..3 {
+            assert_eq!(buckets.take("a", start), Ok(()));
+        }
+        assert_eq!(buckets.take("a", start), Err(Duration::from_millis(500)));
+        assert_eq!(buckets.take("b", start), Ok(()));
+        let later = start + Duration::from_millis(500);
+        assert_eq!(buckets.look("a", later), Ok(()));
+        assert_eq!(buckets.take("a", later), Ok(()));
+        assert!(buckets.take("a", later).is_err() && buckets.look("a", later).is_err());
+    }
+
+    #[test]
+    fn the_memory_for_it_is_bounded_by_those_who_ask_at_present() {
+        let buckets = Buckets::new(Rate { per_second: 1.0, burst: 1.0 });
+        let start = Instant::now();
+        for n in 0..MOST {
+            buckets.take(n, start).unwrap();
+        }
+        buckets.take(MOST, start + Duration::from_secs(2)).unwrap();
+        assert_eq!(buckets.buckets.lock().unwrap().len(), 1);
+    }
+}

@@ -1,0 +1,269 @@
+//! `cloud.toml`: what the operator chose. Everything has a default; without the file the backend runs on SQLite, the
+//! `process` runtime and the simulated platform, for one machine.
+//!
+//! ```toml
+//! listen = "127.0.0.1:7443"         # the API
+//! router = "127.0.0.1:8443"         # the public port
+//! domain = "apps.localhost"         # apps are <id>.<domain>
+//! names = ["cloud.example"]         # other names of the API, for its certificate
+//! database = "postgres://..."       # absent: mse.db in the data directory
+//!
+//! [capacity]                        # what apps may occupy together
+//! memory_mb = 65536
+//! cores = 64
+//!
+//! [ports]                           # of nodes, on loopback
+//! first = 20000
+//! last = 20999
+//!
+//! [limits]
+//! requests_per_second = 50          # of one token
+//! burst = 200
+//! projects_per_user = 20
+//! upload_bytes = 8589934592         # of one upload
+//! apps = 20                         # of a new project, as the next two
+//! memory_mb = 65536
+//! all_uploads_bytes = 21474836480
+//! ```
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::Path;
+
+use serde::Deserialize;
+
+use crate::api::Limits;
+use crate::api::limits::Rate;
+use crate::error::{Error, Result};
+use crate::placement::Room;
+use crate::store::Quota;
+
+/// The largest file, in bytes.
+const LIMIT: u64 = 64 * 1024;
+
+/// The whole of it.
+#[derive(Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where the API listens.
+    pub listen: SocketAddr,
+    /// Where the public port is.
+    pub router: SocketAddr,
+    /// Apps are `<id>.<domain>`.
+    pub domain: String,
+    /// Other names of the API.
+    pub names: Vec<String>,
+    /// The database's URL; it may hold a password, and is never shown.
+    pub database: Option<String>,
+    /// What apps may occupy together.
+    pub capacity: Capacity,
+    /// The ports of nodes.
+    pub ports: Ports,
+    /// What clients may use.
+    pub limits: Allowed,
+}
+
+/// What apps may occupy together.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Capacity {
+    /// Enclave memory in MB.
+    pub memory_mb: u64,
+    /// Cores, or shares of them.
+    pub cores: u64,
+}
+
+/// The ports of nodes, on loopback: both ends included.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Ports {
+    /// The first.
+    pub first: u16,
+    /// The last.
+    pub last: u16,
+}
+
+/// What clients may use.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Allowed {
+    /// Requests of one token, in the long run.
+    pub requests_per_second: f64,
+    /// Requests of one token, at once.
+    pub burst: f64,
+    /// Projects of one user.
+    pub projects_per_user: u64,
+    /// The largest upload.
+    pub upload_bytes: u64,
+    /// Apps of a new project.
+    pub apps: u64,
+    /// Memory of a new project's apps.
+    pub memory_mb: u64,
+    /// All uploads of a new project.
+    pub all_uploads_bytes: u64,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7443)),
+            router: SocketAddr::from((Ipv4Addr::LOCALHOST, 8443)),
+            domain: "apps.localhost".to_owned(),
+            names: Vec::new(),
+            database: None,
+            capacity: Capacity::default(),
+            ports: Ports::default(),
+            limits: Allowed::default(),
+        }
+    }
+}
+
+impl Default for Capacity {
+    fn default() -> Capacity {
+        Capacity { memory_mb: 64 * 1024, cores: 64 }
+    }
+}
+
+impl Default for Ports {
+    /// Below the ports that the kernel hands to outgoing connections (ip(7): from 32768 on).
+    fn default() -> Ports {
+        Ports { first: 20_000, last: 20_999 }
+    }
+}
+
+impl Default for Allowed {
+    fn default() -> Allowed {
+        let limits = Limits::default();
+        Allowed {
+            requests_per_second: limits.caller.per_second,
+            burst: limits.caller.burst,
+            projects_per_user: limits.projects_per_user,
+            upload_bytes: limits.upload_bytes,
+            apps: limits.project.max_apps,
+            memory_mb: limits.project.max_memory_mb,
+            all_uploads_bytes: limits.project.max_upload_bytes,
+        }
+    }
+}
+
+/// Without the database's URL.
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("listen", &self.listen)
+            .field("router", &self.router)
+            .field("domain", &self.domain)
+            .field("names", &self.names)
+            .field("capacity", &self.capacity)
+            .field("ports", &self.ports)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Config {
+    /// Reads the file at `path`, and checks it.
+    pub fn read(path: &Path) -> Result<Config> {
+        let length = std::fs::metadata(path).map_err(Error::file("look at", path))?.len();
+        let content = |found| Error::Content { path: path.to_owned(), expected: "a cloud.toml", found };
+        if length > LIMIT {
+            return Err(content(format!("{length} bytes")));
+        }
+        let text = std::fs::read_to_string(path).map_err(Error::file("read", path))?;
+        // Of an error the place and the reason, and not the line: it may hold a password.
+        let config: Config = toml::from_str(&text).map_err(|error| content(error.message().to_owned()))?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Refuses what is not possible.
+    pub fn check(&self) -> Result<()> {
+        let wrong = |what, expected: &str, found: String| {
+            Err(Error::Configuration { what, expected: expected.to_owned(), found })
+        };
+        // 32 digits, `.config.` and the domain are a name of at most 253 characters.
+        if !package::instance::is_host(&self.domain) || self.domain.len() > 200 {
+            return wrong("domain", "a host name of at most 200 characters", self.domain.clone());
+        }
+        if let Some(name) = self.names.iter().find(|name| !package::instance::is_host(name)) {
+            return wrong("names", "host names and addresses", name.clone());
+        }
+        if self.ports.first == 0 || self.ports.first > self.ports.last {
+            let found = format!("{} to {}", self.ports.first, self.ports.last);
+            return wrong("ports", "the first, from 1 on, not above the last", found);
+        }
+        let rates = [self.limits.requests_per_second, self.limits.burst];
+        if rates.iter().any(|rate| !rate.is_finite() || *rate < 1.0) {
+            return wrong("limits", "rates from 1 on", format!("{rates:?}"));
+        }
+        Ok(())
+    }
+
+    /// What apps may occupy together.
+    pub fn room(&self) -> Room {
+        Room { memory_mb: self.capacity.memory_mb, cores: self.capacity.cores }
+    }
+
+    /// The ports of nodes.
+    pub fn node_ports(&self) -> RangeInclusive<u16> {
+        self.ports.first..=self.ports.last
+    }
+
+    /// What clients may use.
+    pub fn limits(&self) -> Limits {
+        let allowed = self.limits;
+        Limits {
+            caller: Rate { per_second: allowed.requests_per_second, burst: allowed.burst },
+            projects_per_user: allowed.projects_per_user,
+            upload_bytes: allowed.upload_bytes,
+            project: Quota {
+                max_apps: allowed.apps,
+                max_memory_mb: allowed.memory_mb,
+                max_upload_bytes: allowed.all_uploads_bytes,
+            },
+            ..Limits::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Config> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        Config::read(file.path())
+    }
+
+    #[test]
+    fn what_is_not_said_is_the_default() {
+        let config = read("domain = \"apps.example\"\n[limits]\nburst = 3.0\n").unwrap();
+        assert_eq!((config.domain.as_str(), config.limits().caller.burst), ("apps.example", 3.0));
+        assert_eq!(config.listen, Config::default().listen);
+        assert_eq!(read("").unwrap().limits(), Limits::default());
+        Config::default().check().unwrap();
+    }
+
+    #[test]
+    fn what_is_not_possible_is_refused_and_no_password_shown() {
+        for bad in [
+            "domain = \"\"",
+            "domain = \"a b\"",
+            "names = [\"-\"]",
+            "listen = \"nowhere\"",
+            "unknown = 1",
+            "[ports]\nfirst = 5\nlast = 4",
+            "[ports]\nfirst = 0",
+            "[limits]\nburst = 0.0",
+            "[limits]\nrequests_per_second = nan",
+        ] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+        let error = read("database = \"postgres://me:hunter2@db\" x").err().unwrap();
+        assert!(!error.to_string().contains("hunter2"), "{error}");
+        let config = read("database = \"postgres://me:hunter2@db\"").unwrap();
+        assert!(!format!("{config:?}").contains("hunter2"));
+    }
+}

@@ -1,0 +1,32 @@
+//! The multi-tenant backend: it runs other people's nodes, and none of them trusts it.
+//!
+//! What it holds is worth nothing to a thief of code or data: packages whose code is encrypted, tokens as digests.
+//! What it says of a node, its owner checks with the node itself.
+//!
+//! * [`store`]: the database, which holds all state but what the runtime holds;
+//! * [`blobs`]: the bytes of uploads, in files;
+//! * [`lifecycle`], [`placement`]: what to do next, as pure functions;
+//! * [`reconcile`]: makes what is so what is wanted; [`probe`]: looks at nodes' ports;
+//! * [`api`]: what clients ask for, over HTTP; [`authority`] and [`server`]: the TLS around it;
+//! * [`config`], [`serve`]: the program.
+
+pub mod api;
+pub mod authority;
+pub mod bearer;
+pub mod blobs;
+pub mod config;
+pub mod error;
+pub mod lifecycle;
+pub mod placement;
+pub mod probe;
+pub mod reconcile;
+pub mod serve;
+pub mod server;
+pub mod store;
+pub mod tls_mode;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+pub(crate) mod testing;
+
+pub use crate::error::{Error, Result};

@@ -1,0 +1,223 @@
+//! `mse-cloud serve`: everything together, from the data directory to the last connection.
+//!
+//! ```text
+//! <data>/.lock           held by the one backend that works here
+//! <data>/mse.db          the database, unless PostgreSQL has it
+//! <data>/first-token     the first operator's token, 0600: written before it works, never again
+//! <data>/ca.pem, ca-key.pem     see [`crate::authority`]
+//! <data>/signer.pem      signs enclaves: its MRSIGNER is what clients record
+//! <data>/simulator/      the simulated platform
+//! <data>/runtime/        nodes
+//! <data>/uploads/        see [`crate::blobs`]
+//! ```
+//!
+//! Nodes outlive the backend: they are adopted when it comes back.
+
+use std::fs::{self, File, TryLockError};
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gramine::sigstruct::SignerKey;
+use jiff::Timestamp;
+use platform::simulated::Installation;
+use runtime::{ProcessRuntime, Runtime};
+use tokio::sync::Notify;
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use crate::api::{self, Operator, Shared};
+use crate::authority::{Authority, Certificates, write};
+use crate::bearer::Secret;
+use crate::blobs::Blobs;
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::probe::Https;
+use crate::reconcile::{self, Site};
+use crate::server::Server;
+use crate::store::{self, Claim, Plan, Store};
+
+/// The first operator's token.
+pub const FIRST_TOKEN: &str = "first-token";
+
+/// What is on offer at the beginning: name, enclave size in MB, cores.
+const PLANS: [(&str, u64, u64); 3] = [("small", 1024, 1), ("medium", 4096, 2), ("large", 16384, 4)];
+
+/// How often the reconciler looks without being woken.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// How often it is looked whether the certificate is to be renewed, and the database's lock still held.
+const UPKEEP: Duration = Duration::from_secs(60);
+
+/// A backend that listens.
+pub struct Backend {
+    server: Server,
+    site: Arc<Site>,
+    shared: Arc<Shared>,
+    certificates: Arc<Certificates>,
+    wake: Arc<Notify>,
+    claim: Option<Claim>,
+    _lock: File,
+}
+
+impl Backend {
+    /// Makes what is missing in `data`, opens everything, and listens.
+    pub async fn start(config: &Config, data: &Path) -> Result<Backend> {
+        config.check()?;
+        let lock = claim_directory(data)?;
+        let store = match &config.database {
+            Some(url) => Store::open(url).await?,
+            None => Store::open_file(&data.join("mse.db")).await?,
+        };
+        let claim = store.claim().await?;
+        let now = store::now();
+        first_start(&store, data, now).await?;
+
+        let blobs = Blobs::open(data)?;
+        blobs.sweep(&store).await?;
+        let signer = signer(data).await?;
+        let simulator = data.join("simulator");
+        Installation::open_or_create(&simulator, now)?;
+        let nodes: Arc<dyn Runtime> = Arc::new(ProcessRuntime::new(&data.join("runtime"))?);
+        let identity = Operator {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            domain: config.domain.clone(),
+            router: config.router.to_string(),
+            mrsigner: hex::encode(signer.mrsigner()),
+            platform: "simulated".to_owned(),
+        };
+        let authority = Authority::open_or_create(data, now)?;
+        let certificates = Arc::new(Certificates::new(authority, config.listen.ip(), &config.names, now)?);
+        let shared = Arc::new(Shared::new(
+            store.clone(),
+            blobs.clone(),
+            nodes.clone(),
+            identity.clone(),
+            config.room(),
+            config.limits(),
+        ));
+        let server = Server::bind(config.listen, certificates.server()?, api::router(shared.clone())).await?;
+        let site = Arc::new(Site {
+            store,
+            nodes,
+            blobs,
+            probe: Arc::new(Https::new()?),
+            identity,
+            signer,
+            simulator: Some(simulator),
+            capacity: config.room(),
+            ports: config.node_ports(),
+        });
+        let wake = shared.wake();
+        Ok(Backend { server, site, shared, certificates, wake, claim, _lock: lock })
+    }
+
+    /// Where the API listens.
+    pub fn address(&self) -> Result<SocketAddr> {
+        self.server.address()
+    }
+
+    /// Serves until `end`, or until another backend may have taken the database.
+    pub async fn run(self, end: impl Future<Output = ()>) {
+        let reconciler = tokio::spawn(reconcile::run(self.site.clone(), self.wake.clone(), LOOK));
+        let upkeep = upkeep(self.certificates.clone(), self.claim);
+        let shared = self.shared.clone();
+        let ended = async {
+            tokio::select! {
+                () = end => tracing::info!("asked to end"),
+                () = upkeep => tracing::error!("the lock on the database is lost"),
+            }
+            shared.end();
+        };
+        self.server.serve(ended).await;
+        // Between two of its steps: the next backend goes on from there.
+        reconciler.abort();
+        let _ = reconciler.await;
+        self.site.store.close().await;
+        tracing::info!("ended");
+    }
+}
+
+/// Returns when the lock on the database is lost.
+async fn upkeep(certificates: Arc<Certificates>, mut claim: Option<Claim>) {
+    loop {
+        tokio::time::sleep(UPKEEP).await;
+        match certificates.renew(store::now()) {
+            Ok(true) => tracing::info!("the server's certificate was renewed"),
+            Ok(false) => {}
+            Err(error) => tracing::error!(%error, "the server's certificate could not be renewed"),
+        }
+        if let Some(claim) = &mut claim
+            && !claim.holds().await
+        {
+            return;
+        }
+    }
+}
+
+/// Makes the directory, for its owner alone, and takes its lock.
+fn claim_directory(data: &Path) -> Result<File> {
+    use std::os::unix::fs::DirBuilderExt;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(data).map_err(Error::file("make", data))?;
+    let path = data.join(".lock");
+    let lock = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(Error::file("open", &path))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(Error::InUse { what: data.display().to_string() }),
+        Err(TryLockError::Error(source)) => Err(Error::file("lock", &path)(source)),
+    }
+}
+
+/// Where there is nobody yet: the first operator, its token, and plans to begin with.
+async fn first_start(store: &Store, data: &Path, now: Timestamp) -> Result<()> {
+    if store.count_users().await? > 0 {
+        return Ok(());
+    }
+    let user = store::User {
+        id: Uuid::new_v4(),
+        name: "operator".to_owned(),
+        is_operator: true,
+        created_at: now,
+        disabled_at: None,
+    };
+    let token = store::Token {
+        id: Uuid::new_v4(),
+        user_id: user.id,
+        name: FIRST_TOKEN.to_owned(),
+        created_at: now,
+        expires_at: None,
+    };
+    let secret = Secret::generate()?;
+    let mut work = store.begin().await?;
+    work.add_user(&user).await?;
+    work.add_token(&token, &secret.sha256(), 1).await?;
+    for (n, (name, enclave_mb, cores)) in PLANS.into_iter().enumerate() {
+        let created_at = now + Duration::from_micros(n as u64);
+        let price = "free".to_owned();
+        let plan = Plan { id: Uuid::new_v4(), name: name.to_owned(), enclave_mb, cores, price, created_at };
+        work.add_plan(&plan).await?;
+    }
+    work.note(now, None, None, "backend.first-start", &user.id.to_string(), "").await?;
+    // Before the commit: else a crash between the two would lock everybody out.
+    let line = Zeroizing::new(format!("{}\n", secret.reveal()));
+    write(&data.join(FIRST_TOKEN), line.as_bytes(), 0o600)?;
+    work.commit().await
+}
+
+/// The operator's signer key, made on first use.
+async fn signer(data: &Path) -> Result<SignerKey> {
+    let path = data.join("signer.pem");
+    if !path.exists() {
+        let key = tokio::task::spawn_blocking(SignerKey::generate).await??;
+        write(&path, key.to_pem()?.as_bytes(), 0o600)?;
+    }
+    let pem = Zeroizing::new(fs::read_to_string(&path).map_err(Error::file("read", &path))?);
+    Ok(SignerKey::from_pem(&pem)?)
+}

@@ -1,0 +1,140 @@
+//! The binary as its operator runs it: first start, HTTPS, one at a time, and an end that is none for what is kept.
+
+#![allow(clippy::unwrap_used)]
+
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+struct Backend {
+    child: Child,
+    url: String,
+}
+
+impl Backend {
+    fn command(data: &Path) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mse-cloud"));
+        command.args(["serve", "--listen", "127.0.0.1:0", "--log-format", "json", "--data"]).arg(data);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    fn start(data: &Path) -> Backend {
+        let mut child = Backend::command(data).spawn().unwrap();
+        let mut url = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut url).unwrap();
+        if url.is_empty() {
+            let mut log = String::new();
+            child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+            panic!("{log}");
+        }
+        Backend { child, url: url.trim().to_owned() }
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Waits for its end; its log.
+    fn end(mut self) -> (bool, String) {
+        let deadline = Instant::now() + Duration::from_secs(40);
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(Instant::now() < deadline, "it does not end");
+            std::thread::sleep(Duration::from_millis(10));
+        };
+        let mut log = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+        (status.success(), log)
+    }
+}
+
+impl Drop for Backend {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A client that trusts what is in the data directory, and nothing else.
+fn ask(backend: &Backend, data: &Path, method: &str, path: &str, token: Option<&str>) -> (u16, String) {
+    let pem = std::fs::read(data.join("ca.pem")).unwrap();
+    let root = ureq::tls::Certificate::from_pem(&pem).unwrap();
+    let tls = ureq::tls::TlsConfig::builder()
+        .root_certs(ureq::tls::RootCerts::new_with_certs(&[root]))
+        .unversioned_rustls_crypto_provider(std::sync::Arc::new(rustls::crypto::ring::default_provider()))
+        .build();
+    let agent: ureq::Agent =
+        ureq::Agent::config_builder().tls_config(tls).http_status_as_error(false).build().into();
+    let mut request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", backend.url));
+    if let Some(token) = token {
+        request = request.header("authorization", format!("Bearer {token}"));
+    }
+    let mut response = agent.run(request.body(()).unwrap()).unwrap();
+    (response.status().as_u16(), response.body_mut().read_to_string().unwrap())
+}
+
+#[test]
+fn it_starts_from_nothing_and_goes_on_from_what_it_left() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let backend = Backend::start(&data);
+    let mode = |name: &str| std::fs::metadata(data.join(name)).unwrap().permissions().mode() & 0o777;
+    assert_eq!(
+        (mode(""), mode("first-token"), mode("signer.pem"), mode("mse.db")),
+        (0o700, 0o600, 0o600, 0o600)
+    );
+    let token = std::fs::read_to_string(data.join("first-token")).unwrap();
+    let token = token.trim();
+
+    assert_eq!(ask(&backend, &data, "GET", "/healthz", None), (200, "ok\n".to_owned()));
+    assert_eq!(ask(&backend, &data, "GET", "/readyz", None).0, 200);
+    assert_eq!(ask(&backend, &data, "GET", "/v1/me", None).0, 401);
+    let (status, me) = ask(&backend, &data, "GET", "/v1/me", Some(token));
+    assert_eq!(status, 200, "{me}");
+    let (_, plans) = ask(&backend, &data, "GET", "/v1/plans", Some(token));
+    assert!(plans.contains("\"small\"") && plans.contains("\"large\""), "{plans}");
+    let (_, operator) = ask(&backend, &data, "GET", "/v1/operator", Some(token));
+
+    // There is one at a time.
+    let second = Backend::command(&data).output().unwrap();
+    assert!(!second.status.success());
+    assert!(String::from_utf8_lossy(&second.stderr).contains("another mse-cloud"), "{second:?}");
+
+    // Killed: the next one goes on with the same.
+    backend.signal(Signal::KILL);
+    backend.end();
+    let backend = Backend::start(&data);
+    assert_eq!(ask(&backend, &data, "GET", "/v1/me", Some(token)), (200, me));
+    assert_eq!(ask(&backend, &data, "GET", "/v1/operator", Some(token)).1, operator);
+
+    backend.signal(Signal::TERM);
+    let (success, log) = backend.end();
+    assert!(success, "{log}");
+    let secret = &token[8..];
+    assert!(!log.contains(secret), "{log}");
+    for line in log.lines().filter(|line| line.starts_with('{')) {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert!(line["timestamp"].is_string() && line["level"].is_string(), "{line}");
+    }
+    assert!(log.contains("\"route\":\"/v1/me\""), "{log}");
+}
+
+#[test]
+fn what_is_under_way_is_finished_before_the_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let backend = Backend::start(&data);
+    assert_eq!(ask(&backend, &data, "GET", "/healthz", None).0, 200);
+    let started = Instant::now();
+    backend.signal(Signal::INT);
+    let (success, log) = backend.end();
+    assert!(success, "{log}");
+    assert!(started.elapsed() < Duration::from_secs(30));
+}
