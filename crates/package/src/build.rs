@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use secrets::code::CodeKey;
 use tempfile::NamedTempFile;
 
-use crate::config::{self, AppConfig};
+use crate::config::{self, AppConfig, TlsMode};
 use crate::fingerprint::SIZES;
 use crate::image::Image;
 use crate::native::{LOCK, NodeFiles};
@@ -36,6 +36,9 @@ pub struct Project {
     pub requirements: Option<PathBuf>,
     /// `requirements.lock`, written when missing or stale.
     pub lock: PathBuf,
+    /// The TLS mode, where it is not for `mse.toml` alone to say. The package's `mse.toml` then says it too; one that says
+    /// another is refused.
+    pub tls_mode: Option<TlsMode>,
 }
 
 impl Project {
@@ -57,9 +60,34 @@ impl Project {
             tests: dir.join("tests"),
             requirements,
             lock: dir.join(LOCK),
+            tls_mode: None,
         };
         Ok((project, config))
     }
+}
+
+/// The configuration as the package will carry it: with the TLS mode that was asked for.
+fn config_of(project: &Project) -> Result<(String, AppConfig)> {
+    let (text, config) = read_config(&project.config)?;
+    let Some(mode) = project.tls_mode.filter(|mode| *mode != config.tls_mode) else {
+        return Ok((text, config));
+    };
+    let said = text.parse::<toml::Table>().is_ok_and(|table| table.contains_key("tls_mode"));
+    if said {
+        return Err(Error::Field {
+            file: bundle::CONFIG,
+            field: "tls_mode",
+            expected: "absent, or the mode that this package is made for",
+            found: format!("{:?} where {mode:?} is asked for", config.tls_mode),
+        });
+    }
+    // Keys outside any table come first in TOML.
+    let text = format!(
+        "tls_mode = {}\n{text}",
+        toml::Value::try_from(mode).unwrap_or_else(|e| unreachable!("a word: {e}"))
+    );
+    let config = AppConfig::from_toml(&text)?;
+    Ok((text, config))
 }
 
 fn read_config(path: &Path) -> Result<(String, AppConfig)> {
@@ -113,6 +141,8 @@ pub struct Built {
     pub key: Option<PathBuf>,
     /// SHA-256 of the package.
     pub sha256: [u8; 32],
+    /// SHA-256 of the code archive before it was encrypted: [`code_archive::sha256`] of the project's code.
+    pub code_sha256: [u8; 32],
     /// The fingerprint for each size (MiB), smallest first.
     pub fingerprints: Vec<(u64, Fingerprint)>,
     /// Number and bytes of the files that the enclave trusts.
@@ -137,10 +167,11 @@ pub fn build(project: &Project, options: Options<'_>) -> Result<Built> {
 /// larger ones takes a second or more.
 pub fn build_for(sizes: &[u64], project: &Project, options: Options<'_>) -> Result<Built> {
     let Options { builder, encrypt, output, now, progress } = options;
-    let (config_toml, config) = read_config(&project.config)?;
+    let (config_toml, config) = config_of(project)?;
 
     progress("archiving code and tests");
     let (code, code_files) = code_archive_of(&project.code)?;
+    let code_sha256 = code_archive::digest_of(&code).map_err(Error::io("read", &project.code))?;
     let (tests, _) = if project.tests.exists() { code_archive_of(&project.tests)? } else { empty_archive()? };
 
     let image = match builder {
@@ -205,6 +236,7 @@ pub fn build_for(sizes: &[u64], project: &Project, options: Options<'_>) -> Resu
         package,
         key,
         sha256: opened.sha256(),
+        code_sha256,
         fingerprints,
         trusted_files: (trusted.len(), trusted.iter().map(|file| file.size).sum()),
         start_seconds: enclave::start_seconds(trusted.len()),

@@ -7,11 +7,12 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, BufReader, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::ignore::Ignore;
+use crate::region::Hashing;
 use crate::tape::{Entry, Kind, TapeReader, TapeWriter};
 use crate::{Error, Result};
 
@@ -45,6 +46,21 @@ pub fn write(dir: &Path, writer: impl Write) -> Result<Vec<String>> {
     }
     tape.finish().map_err(Error::io("archive", dir))?;
     Ok(files.into_keys().collect())
+}
+
+/// SHA-256 of the archive that [`write`] makes of `dir`.
+pub fn sha256(dir: &Path) -> Result<[u8; 32]> {
+    let mut archive = tempfile::tempfile().map_err(Error::io("create a file in", &std::env::temp_dir()))?;
+    write(dir, &mut archive)?;
+    digest_of(&archive).map_err(Error::io("read the archive of", dir))
+}
+
+/// SHA-256 of an archive that was written, from its beginning.
+pub(crate) fn digest_of(mut archive: &File) -> io::Result<[u8; 32]> {
+    archive.rewind()?;
+    let mut archive = Hashing::new(archive);
+    io::copy(&mut archive, &mut io::sink())?;
+    Ok(archive.finish())
 }
 
 /// Every file below `dir` that travels, by its path from `dir` on, in order.

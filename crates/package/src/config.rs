@@ -38,7 +38,7 @@ pub struct AppConfig {
     /// How the image is made.
     #[serde(default)]
     pub image: ImageConfig,
-    /// Kept for the cloud; not read by `mse home`.
+    /// Not read by `mse home`: see [`crate::cloud_config`].
     #[serde(default)]
     pub cloud: toml::Table,
 }

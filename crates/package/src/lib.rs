@@ -6,6 +6,7 @@
 //!
 //! ```text
 //! config, ignore        what the owner wrote: mse.toml, .mseignore
+//! cloud_config          the part of mse.toml that `mse cloud` reads
 //! python, native        the interpreter, and the image made of its packages
 //! code_archive          deterministic tars of code and tests, and their strict reader
 //! image                 container images: every layer, digest and file, read as a stream
@@ -21,6 +22,7 @@
 
 pub mod build;
 pub mod bundle;
+pub mod cloud_config;
 pub mod code_archive;
 pub mod config;
 pub mod enclave;

@@ -6,7 +6,8 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use package::build::{Builder, Options, Project, build_for};
-use package::config::NodeConfig;
+use package::config::TlsMode;
+use package::config::{NodeConfig, TlsMode};
 use package::{Error, Fingerprint, Package};
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -678,12 +679,46 @@ fn a_saved_image_becomes_a_package() {
     package.extract_image(&at("root")).unwrap();
     assert_eq!(fs::read(at("root/etc/motd")).unwrap(), b"not measured");
 
+    assert_eq!(built.code_sha256, package::code_archive::sha256(&at("p/mse_src")).unwrap());
+
     let again = package_with("image.tar");
     assert!(matches!(again, Err(Error::Io { .. })), "an existing package is never replaced");
     fs::write(at("broken.tar"), b"not an image").unwrap();
     fs::remove_file(&built.package).unwrap();
     assert!(package_with("broken.tar").is_err());
     assert_eq!(fs::read_dir(at("out")).unwrap().count(), 0, "nothing is left of what failed");
+}
+
+#[test]
+fn who_builds_may_choose_the_tls_mode_that_the_configuration_leaves_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| -> PathBuf { dir.path().join(name) };
+    fs::create_dir_all(at("p/mse_src")).unwrap();
+    fs::write(at("p/mse_src/app.py"), "app = 1").unwrap();
+    fs::write(at("image.tar"), image(&good_layer())).unwrap();
+    let build = |toml: &str, mode: Option<TlsMode>, out: &str| {
+        fs::write(at("p/mse.toml"), toml).unwrap();
+        let (mut project, _) = Project::open(&at("p")).unwrap();
+        project.tls_mode = mode;
+        let options = Options {
+            builder: Builder::Saved(&at("image.tar")),
+            encrypt: false,
+            output: &at(out),
+            now: jiff::Timestamp::UNIX_EPOCH,
+            progress: &mut |_| {},
+        };
+        build_for(&[1024], &project, options)
+    };
+    let usual = build(CONFIG, None, "a").unwrap();
+    let chosen = build(CONFIG, Some(TlsMode::OwnerCertificate), "b").unwrap();
+    let written = build(&format!("tls_mode = \"owner-certificate\"\n{CONFIG}"), None, "c").unwrap();
+    assert_eq!(Package::open(&chosen.package).unwrap().node_config().tls_mode, TlsMode::OwnerCertificate);
+    assert_ne!(chosen.fingerprints, usual.fingerprints, "the mode is measured");
+    assert_eq!(chosen.fingerprints, written.fingerprints, "however it came in");
+    assert_eq!(build(CONFIG, Some(TlsMode::RaTls), "d").unwrap().sha256, usual.sha256);
+    let other = format!("tls_mode = \"owner-certificate\"\n{CONFIG}");
+    let refused = build(&other, Some(TlsMode::RaTls), "e");
+    assert!(matches!(refused, Err(Error::Field { field: "tls_mode", .. })), "{refused:?}");
 }
 
 proptest::proptest! {
