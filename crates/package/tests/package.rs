@@ -6,7 +6,6 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use package::build::{Builder, Options, Project, build_for};
-use package::config::TlsMode;
 use package::config::{NodeConfig, TlsMode};
 use package::{Error, Fingerprint, Package};
 use serde_json::json;
