@@ -161,6 +161,15 @@ pub enum Error {
         /// Why, in the verifier's words.
         reason: String,
     },
+    /// The owner's own certificate cannot serve the application.
+    #[error("the owner's certificate: expected {expected}, found {found}")]
+    OwnersCertificate {
+        /// What it has to be.
+        expected: &'static str,
+        /// What it is.
+        found: String,
+    },
+
     /// Verified evidence lacks what makes it a node's.
     #[error("the evidence is genuine but not a node's: it carries no {missing}")]
     NotANode {

@@ -3,7 +3,8 @@
 //! Trust flows one way: evidence, fetched [`live`] or read from a file, with collateral ([`collate`]) is verified by
 //! `attestation`; the result, a `Verified<Evidence>`, becomes a [`records::Record`]; and only a record opens a
 //! [`channel`], over which a node is [`configure`]d, probed ([`health`], [`state`]) and reached through a local
-//! [`forwarder`]. [`seal`] makes the file that only a verified enclave can open.
+//! [`forwarder`]. [`seal`] makes the file that only a verified enclave can open. What an owner wants served instead of
+//! the enclave's certificate is looked at by [`owner_certificate`] first.
 //!
 //! All functions block; they must not be called from inside an asynchronous runtime.
 
@@ -14,6 +15,7 @@ pub mod error;
 pub mod forwarder;
 pub mod health;
 pub mod live;
+pub mod owner_certificate;
 pub mod records;
 pub mod seal;
 pub mod state;

@@ -2,7 +2,8 @@
 //!
 //! A [`Record`] is made of a `Verified<Evidence>`, which only verification can make, or read by a [`Store`],
 //! which reads only what it wrote itself. There is no third way, so that a function which takes a record
-//! takes something verified.
+//! takes something verified. The one exception says so in its origin: [`Record::unverified`], for an owner who asked
+//! to go without.
 //!
 //! Not trusted: the directory. A file that is put there, changed, renamed or brought from another store is
 //! refused, for it is signed with a key that only this user can read. Whoever can read that key can forge
@@ -16,11 +17,14 @@ pub use store::Store;
 
 use attestation::evidence::Evidence;
 use attestation::judgement::{Platform, Verified};
-use attestation::ratls::{RatlsCertificate, TlsMode};
+use attestation::quote::Quote;
+use attestation::ratls::{Claims, RatlsCertificate, TlsMode};
 use jiff::Timestamp;
 
 use crate::channel::{KeyHash, key_hash};
+use crate::collate::says_simulated;
 use crate::error::Error;
+use crate::live::Live;
 
 /// Which command verified, and so what the record may be used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +33,10 @@ pub enum Origin {
     Verify,
     /// `spawn`: the operator checked its own node against the package it was given.
     SpawnedHere,
+    /// `cloud deploy`: the owner checked the app against its own package, between the two stages.
+    Deployed,
+    /// `cloud deploy --no-verify`: nobody checked anything.
+    Unverified,
 }
 
 impl Origin {
@@ -37,6 +45,8 @@ impl Origin {
         match self {
             Origin::Verify => "verify",
             Origin::SpawnedHere => "spawned here",
+            Origin::Deployed => "deployed",
+            Origin::Unverified => "unverified",
         }
     }
 }
@@ -89,7 +99,35 @@ impl Record {
         })
     }
 
-    /// The same, as the record of the node of this name on this machine.
+    /// What a node says of itself, believed without any check: whoever answered may be anybody. For an owner who was
+    /// told what that means.
+    pub fn unverified(live: &Live) -> Result<Record, Error> {
+        let malformed = |missing| Error::NotANode { missing };
+        let certificate =
+            RatlsCertificate::parse(live.certificate()).map_err(|_| malformed("RA-TLS certificate"))?;
+        let claims = Claims::decode(live.claims()).map_err(|_| malformed("claims of a node"))?;
+        let app = claims.app.ok_or(malformed("claims of a node"))?;
+        let quote = Quote::parse(live.quote()).map_err(|_| malformed("quote"))?;
+        Ok(Record {
+            origin: Origin::Unverified,
+            node: None,
+            certificate_until: certificate.not_after,
+            spki_sha256: certificate.spki_sha256,
+            certificate: certificate.der,
+            fingerprint: quote.report.mr_enclave,
+            app_id: app.app_id,
+            sealing_key: app.sealing_key,
+            tls_mode: app.tls_mode,
+            served_spki: app.served_spki,
+            simulated: says_simulated(live.quote()),
+            tcb_status: "not judged".to_owned(),
+            policy: "none".to_owned(),
+            judged_at: Timestamp::now(),
+            valid_until: None,
+        })
+    }
+
+    /// The same, as the record of the node of this name on this machine, or of this app on a backend.
     pub fn named(mut self, node: &str) -> Record {
         self.node = Some(node.to_owned());
         self
@@ -118,7 +156,7 @@ impl Record {
         self.origin
     }
 
-    /// The node's name on this machine, if it is one of this machine's.
+    /// The node's name on this machine, if it is one of this machine's; the app's id, if it was deployed.
     pub fn node(&self) -> Option<&str> {
         self.node.as_deref()
     }

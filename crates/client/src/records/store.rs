@@ -4,6 +4,7 @@
 //! key                               32 random bytes, mode 0600: signs everything else
 //! verify-<SHA-256 of the certificate>.json
 //! spawned-<node>.json
+//! deployed-<app id>.json            of an app on a backend; its origin says whether it was verified
 //! nonce-<hex>.json                  a nonce of this verifier's, and when it was issued
 //! ```
 //!
@@ -103,15 +104,17 @@ impl Store {
     }
 
     /// The record of the enclave with this RA-TLS certificate (DER): one made by `verify`, else one of a node
-    /// that was spawned here.
+    /// that was spawned here, or of an app that was verified when it was deployed.
     pub fn by_certificate(&self, certificate: &[u8]) -> Result<Option<Record>, Error> {
         let name = file_name(Origin::Verify, None, certificate)?;
         if let Some(record) = self.read_record(&name)? {
             return Ok(Some(record));
         }
-        for name in self.spawned()? {
+        for name in self.named()? {
             match self.read_record(&name)? {
-                Some(record) if record.certificate == certificate => return Ok(Some(record)),
+                Some(record) if record.certificate == certificate && record.origin != Origin::Unverified => {
+                    return Ok(Some(record));
+                }
                 _ => {}
             }
         }
@@ -126,6 +129,16 @@ impl Store {
     /// Forgets the node of this name.
     pub fn forget_node(&self, node: &str) -> Result<(), Error> {
         self.forget(&file_name(Origin::SpawnedHere, Some(node), &[])?)
+    }
+
+    /// The record of an app that was deployed.
+    pub fn by_deployment(&self, app: Uuid) -> Result<Option<Record>, Error> {
+        self.read_record(&file_name(Origin::Deployed, Some(&app.to_string()), &[])?)
+    }
+
+    /// Forgets an app that was deployed.
+    pub fn forget_deployment(&self, app: Uuid) -> Result<(), Error> {
+        self.forget(&file_name(Origin::Deployed, Some(&app.to_string()), &[])?)
     }
 
     /// Withdraws what `verify` found of the enclave with this RA-TLS certificate (DER): it was judged again, and refused.
@@ -178,13 +191,14 @@ impl Store {
         Ok(Some(record))
     }
 
-    fn spawned(&self) -> Result<Vec<String>, Error> {
+    /// The files of nodes and apps that have a name.
+    fn named(&self) -> Result<Vec<String>, Error> {
         let list = |source| Error::file("list", &self.directory, source);
         let mut names = Vec::new();
         for entry in fs::read_dir(&self.directory).map_err(list)? {
             let name = entry.map_err(list)?.file_name();
             if let Some(name) = name.to_str()
-                && name.starts_with("spawned-")
+                && (name.starts_with("spawned-") || name.starts_with("deployed-"))
                 && name.ends_with(".json")
             {
                 names.push(name.to_owned());
@@ -282,7 +296,7 @@ impl From<&Record> for Canonical {
 impl Canonical {
     /// The signature says that this store wrote it; this says that it is whole.
     fn into_record(self) -> Result<Record, &'static str> {
-        let origins = [Origin::Verify, Origin::SpawnedHere];
+        let origins = [Origin::Verify, Origin::SpawnedHere, Origin::Deployed, Origin::Unverified];
         let modes = [TlsMode::RaTls, TlsMode::OwnerCertificate, TlsMode::OperatorCertificate];
         let certificate =
             BASE64_STANDARD.decode(&self.certificate).map_err(|_| "its certificate is damaged")?;
@@ -318,19 +332,19 @@ impl Canonical {
 }
 
 fn file_name(origin: Origin, node: Option<&str>, certificate: &[u8]) -> Result<String, Error> {
-    match (origin, node) {
-        (Origin::Verify, _) => Ok(format!("verify-{}.json", hex::encode(Sha256::digest(certificate)))),
-        (Origin::SpawnedHere, Some(node)) => {
-            let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-            if node.is_empty() || node.len() > 128 || !node.chars().all(plain) {
-                return Err(Error::Configuration(format!("'{}' is no name of a node", node.escape_debug())));
-            }
-            Ok(format!("spawned-{node}.json"))
+    let kind = match origin {
+        Origin::Verify => {
+            return Ok(format!("verify-{}.json", hex::encode(Sha256::digest(certificate))));
         }
-        (Origin::SpawnedHere, None) => {
-            Err(Error::Configuration("a node that was spawned here has a name".to_owned()))
-        }
+        Origin::SpawnedHere => "spawned",
+        Origin::Deployed | Origin::Unverified => "deployed",
+    };
+    let node = node.ok_or_else(|| Error::Configuration(format!("a record of kind {kind} has a name")))?;
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    if node.is_empty() || node.len() > 128 || !node.chars().all(plain) {
+        return Err(Error::Configuration(format!("'{}' is no name of a node", node.escape_debug())));
     }
+    Ok(format!("{kind}-{node}.json"))
 }
 
 fn nonce_name(nonce: &[u8]) -> Option<String> {

@@ -254,3 +254,24 @@ fn a_verification_ends_with_what_intel_signed_and_a_spawned_node_with_its_certif
     let long = identity.record().with_valid_until(at("2040-01-01T00:00:00Z"));
     assert!(long.check_current(at("2030-01-01T00:00:01Z")).is_err(), "the certificate ends first");
 }
+
+#[test]
+fn what_was_deployed_is_found_by_its_id_and_rested_on_only_where_it_was_verified() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path()).unwrap();
+    let identity = Identity::generate();
+    let app = uuid::Uuid::from_bytes(APP_ID);
+    let record = |origin| Record::sample(origin, &identity.certificate, APP_ID).named(&app.to_string());
+
+    store.save(&record(Origin::Unverified)).unwrap();
+    assert_eq!(store.by_deployment(app).unwrap().unwrap().origin(), Origin::Unverified);
+    assert!(store.by_certificate(&identity.certificate).unwrap().is_none(), "nobody checked it");
+
+    store.save(&record(Origin::Deployed)).unwrap();
+    assert_eq!(store.by_deployment(app).unwrap().unwrap().origin(), Origin::Deployed);
+    assert_eq!(store.by_certificate(&identity.certificate).unwrap().unwrap().origin(), Origin::Deployed);
+    assert!(store.by_node(&app.to_string()).unwrap().is_none());
+
+    store.forget_deployment(app).unwrap();
+    assert!(store.by_deployment(app).unwrap().is_none());
+}
