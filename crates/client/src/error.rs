@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::backend::ProblemKind;
+
 /// Why a node could not be reached, was not believed, or did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -279,6 +281,87 @@ pub enum Error {
         reason: String,
     },
 
+    /// The caller's address of a backend is not one.
+    #[error("'{given}' is no address of a backend: {reason}")]
+    BackendAddress {
+        /// What the caller gave.
+        given: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+
+    /// The token or the CA certificate for a backend cannot be used.
+    #[error("the {what} cannot be used: {reason}")]
+    BackendCredential {
+        /// Which of them.
+        what: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+
+    /// A backend said no, and why.
+    #[error("the backend at {backend} did not {asked} (HTTP {status}): {title}{}{detail}", if .detail.is_empty() { "" } else { "; " })]
+    Backend {
+        /// Its address.
+        backend: String,
+        /// What was asked for, as a verb.
+        asked: &'static str,
+        /// The HTTP status.
+        status: u16,
+        /// What kind of no that is.
+        kind: ProblemKind,
+        /// The kind in the backend's words.
+        title: String,
+        /// The reason in the backend's words.
+        detail: String,
+    },
+
+    /// A backend answered with something that the API does not know.
+    #[error("the backend at {backend} does not answer as one: expected {expected}, found {found}")]
+    BackendAnswer {
+        /// Its address.
+        backend: String,
+        /// What the API says.
+        expected: String,
+        /// What came.
+        found: String,
+    },
+
+    /// A backend is somebody else's than recorded: its operator changed, or somebody sits in between.
+    #[error(
+        "the backend at {backend} has another {what} than recorded or stated: expected {expected}, found {found}"
+    )]
+    AnotherOperator {
+        /// Its address.
+        backend: String,
+        /// What was compared.
+        what: &'static str,
+        /// What was recorded at login, or stated by the user.
+        expected: String,
+        /// What the backend says.
+        found: String,
+    },
+
+    /// A login or the context of a deployment that is not one.
+    #[error("{} is not a {what} kept here: {reason}", .path.display())]
+    BackendFile {
+        /// What it should be.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+
+    /// A package cannot be uploaded as the caller says.
+    #[error("cannot upload {}: {reason}", .path.display())]
+    Upload {
+        /// The package.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+
     /// No random bytes, or no runtime: the system's fault.
     #[error("the system does not provide {what}: {reason}")]
     System {
@@ -300,6 +383,14 @@ impl Error {
         matches!(self, Error::Unreachable { .. } | Error::TooSlow { .. } | Error::Conversation { .. })
     }
 
+    /// What kind of no a backend said, if this is one.
+    pub fn problem(&self) -> Option<ProblemKind> {
+        match self {
+            Error::Backend { kind, .. } => Some(*kind),
+            _ => None,
+        }
+    }
+
     /// Whether the peer was not believed (as opposed to not reached).
     pub fn is_refusal(&self) -> bool {
         matches!(
@@ -314,6 +405,7 @@ impl Error {
                 | Error::Expired { .. }
                 | Error::NotVerified { .. }
                 | Error::CollateralFile { .. }
+                | Error::AnotherOperator { .. }
         )
     }
 }

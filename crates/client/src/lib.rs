@@ -4,10 +4,12 @@
 //! `attestation`; the result, a `Verified<Evidence>`, becomes a [`records::Record`]; and only a record opens a
 //! [`channel`], over which a node is [`configure`]d, probed ([`health`], [`state`]) and reached through a local
 //! [`forwarder`]. [`seal`] makes the file that only a verified enclave can open. What an owner wants served instead of
-//! the enclave's certificate is looked at by [`owner_certificate`] first.
+//! the enclave's certificate is looked at by [`owner_certificate`] first. A [`backend`] runs nodes for many owners and is
+//! asked, not believed.
 //!
 //! All functions block; they must not be called from inside an asynchronous runtime.
 
+pub mod backend;
 pub mod channel;
 pub mod collate;
 pub mod configure;

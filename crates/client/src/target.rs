@@ -87,6 +87,15 @@ impl Target {
         }
     }
 
+    /// Whether it is on this machine by its name alone: a loopback address, or a name under `.localhost`.
+    pub fn is_loopback(&self) -> bool {
+        match &self.host {
+            Host::Ipv4(ip) => ip.is_loopback(),
+            Host::Ipv6(ip) => ip.is_loopback(),
+            Host::Domain(name) => is_localhost(name),
+        }
+    }
+
     /// The addresses to try, in order. Names under `.localhost` are loopback (RFC 6761, section 6.3) and
     /// never reach a resolver. May block on the system's resolver.
     pub fn addresses(&self) -> Result<Vec<SocketAddr>, Error> {

@@ -1,0 +1,35 @@
+//! The client of a backend: login, projects, uploads, apps, and what an owner keeps of each deployment.
+//!
+//! The backend is its operator's and is not trusted. Its certificate is checked against exactly the CA that was given at
+//! login (or the system's roots), so that nobody else reads the token; but whatever it answers is a claim: bounded in
+//! size and number, checked in form before it is used or printed, and never a reason to send a secret. What an app
+//! is, its own evidence says (see [`crate::live`]). Only one answer is remembered to be compared: who the operator
+//! claims to be ([`Login`]), so that a change of signer is a refusal and not a surprise.
+//!
+//! Formats: the API's own document (`/v1/openapi.json` of a backend), errors as RFC 9457; files are JSON, described
+//! with [`Login`] and [`Context`].
+//!
+//! ```text
+//! api       what the API says and is told, as types
+//! wire      one request and its answer: TLS, time, size, errors
+//! session   the calls
+//! upload    a package, in parts and pieces
+//! login     which backend, which token, whose signer
+//! context   what was deployed, with what an owner needs to verify and to configure it again
+//! private   files that only their user reads
+//! ```
+
+mod api;
+mod context;
+mod login;
+mod private;
+mod session;
+mod upload;
+mod wire;
+
+pub use self::api::{App, AppOrder, Operator, Plan, Project, State, TlsMode, User, Wanted};
+pub use self::context::{Context, Contexts, Verification};
+pub use self::login::{Login, Logins};
+pub use self::session::Session;
+pub use self::upload::Uploaded;
+pub use self::wire::ProblemKind;
