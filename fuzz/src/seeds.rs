@@ -110,6 +110,7 @@ fn attestation_seeds(seeds: &mut Seeds) -> anyhow::Result<()> {
         );
         let arguments = Arguments {
             host: "myapp.fr".into(),
+            other_hosts: vec!["config.myapp.fr".into()],
             port: 7777,
             size_mb: 4096,
             days: 300,

@@ -42,9 +42,10 @@ impl Identity {
         };
         let claims = identity.claims(config.tls_mode, None, None).encode();
         let quote = platform.quote(&ratls::report_data(&claims))?;
+        let hosts: Vec<String> = [&instance.host].into_iter().chain(&instance.other_hosts).cloned().collect();
         identity.certificate = ratls::issue(&CertificateRequest {
             subject: &instance.subject,
-            hosts: std::slice::from_ref(&instance.host),
+            hosts: &hosts,
             not_before: instance.not_before,
             not_after: instance.not_after,
             key: &key,

@@ -23,7 +23,7 @@ fn a_quote_binds_key_nonce_and_claims() {
     assert_eq!(claims.app.unwrap().app_id, *APP_ID.as_bytes());
     let certificate = RatlsCertificate::parse(running.node.certificate()).unwrap();
     assert_eq!(claims.pubkey_hash, certificate.spki_sha256);
-    assert_eq!(certificate.hosts, ["myapp.fr"]);
+    assert_eq!(certificate.hosts, ["myapp.fr", "config.myapp.fr"]);
 }
 
 #[test]

@@ -19,6 +19,9 @@ const FILE: &str = "instance.toml";
 /// Largest `instance.toml` that is read, in bytes.
 pub const LIMIT: usize = 16 * 1024;
 
+/// Most names that an instance has besides its first.
+const OTHER_HOSTS: usize = 8;
+
 /// One node of a package: who it is, where it listens, how long its certificate lasts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -27,6 +30,9 @@ pub struct Instance {
     pub app_id: Uuid,
     /// The DNS name or IP address that the certificate is issued for.
     pub host: String,
+    /// More names and addresses that the certificate is issued for, at most eight.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub other_hosts: Vec<String>,
     /// Where the node listens.
     pub listen: SocketAddr,
     /// Start of the certificate's validity (RFC 3339).
@@ -76,6 +82,18 @@ impl Instance {
         if !is_host(&self.host) {
             return refuse("host", "a DNS name or an IP address", format!("{:?}", self.host));
         }
+        let others = &self.other_hosts;
+        if others.len() > OTHER_HOSTS {
+            return refuse("other_hosts", "at most eight names", others.len().to_string());
+        }
+        for (n, other) in others.iter().enumerate() {
+            let is_new = |name: &String| !name.eq_ignore_ascii_case(other);
+            let is_new = is_new(&self.host) && others[..n].iter().all(is_new);
+            if !is_host(other) || !is_new {
+                let expected = "DNS names or IP addresses, each named once";
+                return refuse("other_hosts", expected, format!("{other:?}"));
+            }
+        }
         if self.listen.port() == 0 {
             return refuse("listen", "an address with a port from 1 to 65535", self.listen.to_string());
         }
@@ -121,6 +139,7 @@ mod tests {
         Instance {
             app_id: Uuid::from_u128(7),
             host: "myapp.fr".into(),
+            other_hosts: Vec::new(),
             listen: "127.0.0.1:7777".parse().unwrap(),
             not_before: "2025-01-01T00:00:00Z".parse().unwrap(),
             not_after: "2026-01-01T00:00:00Z".parse().unwrap(),
@@ -133,6 +152,9 @@ mod tests {
     fn reads_back_what_it_writes() {
         let instance = instance();
         assert_eq!(Instance::from_toml(&instance.to_toml().unwrap()).unwrap(), instance);
+        assert!(!instance.to_toml().unwrap().contains("other_hosts"), "nothing is written of nothing");
+        let named = Instance { other_hosts: vec!["a.fr".into(), "127.0.0.1".into()], ..instance.clone() };
+        assert_eq!(Instance::from_toml(&named.to_toml().unwrap()).unwrap(), named);
         let real = Instance { simulation: None, ..instance };
         assert_eq!(Instance::from_toml(&real.to_toml().unwrap()).unwrap(), real);
     }
@@ -140,10 +162,14 @@ mod tests {
     #[test]
     fn each_field_is_validated() {
         type Break = fn(&mut Instance);
-        let cases: [(&str, Break); 7] = [
+        let cases: [(&str, Break); 11] = [
             ("app_id", |i| i.app_id = Uuid::nil()),
             ("host", |i| i.host = "my app".into()),
             ("host", |i| i.host = "-a.fr".into()),
+            ("other_hosts", |i| i.other_hosts = vec!["my app".into()]),
+            ("other_hosts", |i| i.other_hosts = vec!["MYAPP.fr".into()]),
+            ("other_hosts", |i| i.other_hosts = vec!["a.fr".into(), "a.fr".into()]),
+            ("other_hosts", |i| i.other_hosts = (0..9).map(|n| format!("a{n}.fr")).collect()),
             ("listen", |i| i.listen.set_port(0)),
             ("not_after", |i| i.not_after = i.not_before),
             ("subject", |i| i.subject = "CN=a\nb".into()),

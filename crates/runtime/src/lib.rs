@@ -44,6 +44,8 @@ pub struct NodeSpec<'a> {
     pub size_mb: u64,
     /// The name users call the application by: SAN of its certificate.
     pub host: &'a str,
+    /// Other names that its certificate is to be for.
+    pub other_hosts: &'a [String],
     /// Where it listens.
     pub listen: SocketAddr,
     /// Days until the certificate expires.

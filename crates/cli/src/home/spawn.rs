@@ -125,6 +125,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
         package: &package,
         size_mb: args.size,
         host: &args.host,
+        other_hosts: &[],
         listen: SocketAddr::new(args.bind, args.port),
         days: args.days,
         subject: &subject,

@@ -277,6 +277,7 @@ impl Site {
             let package = Package::open(&site.blobs.path(app.project_id, &app.package))?;
             let name = name_of(app.id)?;
             let host = site.identity.domain_of(app.id);
+            let other_hosts = [site.identity.config_domain_of(app.id)];
             let subject = format!("CN={}", app.id.simple());
             let hours = app.expires_at.duration_since(now).as_hours();
             let spec = NodeSpec {
@@ -284,6 +285,7 @@ impl Site {
                 package: &package,
                 size_mb: app.enclave_mb,
                 host: &host,
+                other_hosts: &other_hosts,
                 listen: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
                 days: u32::try_from(hours / 24 + 1).unwrap_or(1).clamp(1, 3650),
                 subject: &subject,

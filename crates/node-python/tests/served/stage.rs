@@ -104,6 +104,7 @@ impl Stage {
         let instance = Instance {
             app_id: APP_ID.parse().unwrap(),
             host: "myapp.fr".into(),
+            other_hosts: vec!["config.myapp.fr".into()],
             listen: self.address,
             not_before: "2025-01-01T00:00:00Z".parse().unwrap(),
             not_after: "2035-01-01T00:00:00Z".parse().unwrap(),

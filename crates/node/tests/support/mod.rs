@@ -118,6 +118,7 @@ impl Stage {
         let instance = Instance {
             app_id: self.app_id,
             host: "myapp.fr".into(),
+            other_hosts: vec!["config.myapp.fr".into()],
             listen: "127.0.0.1:7777".parse().unwrap(),
             not_before: "2025-01-01T00:00:00Z".parse().unwrap(),
             not_after: "2035-01-01T00:00:00Z".parse().unwrap(),

@@ -100,6 +100,7 @@ impl Plan {
         let instance = Instance {
             app_id: spec.app_id,
             host: spec.host.to_owned(),
+            other_hosts: spec.other_hosts.to_vec(),
             // The engine publishes that port at the address that was asked for, and at no other.
             listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, spec.listen.port())),
             not_before: spec.now,

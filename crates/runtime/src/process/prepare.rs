@@ -87,6 +87,7 @@ fn instance(spec: &NodeSpec<'_>) -> Result<Instance, Error> {
     Ok(Instance {
         app_id: spec.app_id,
         host: spec.host.to_owned(),
+        other_hosts: spec.other_hosts.to_vec(),
         listen: spec.listen,
         not_before: spec.now,
         not_after: not_after(spec),

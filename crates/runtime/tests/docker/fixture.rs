@@ -225,6 +225,7 @@ impl World {
             package: &self.package,
             size_mb: 1024,
             host: "myapp.fr",
+            other_hosts: &[],
             listen,
             days: 30,
             subject: "CN=myapp.fr",

@@ -212,6 +212,7 @@ pub fn spec(name: &NodeName, listen: SocketAddr) -> NodeSpec<'_> {
         package: &PACKAGE,
         size_mb: 1024,
         host: "myapp.fr",
+        other_hosts: &[],
         listen,
         days: 30,
         subject: "CN=myapp.fr",
