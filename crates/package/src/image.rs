@@ -19,9 +19,11 @@ mod save;
 mod tree;
 mod write;
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read, Write};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -103,6 +105,30 @@ impl Image {
     /// The files the image ends up with.
     pub fn tree(&self) -> &Tree {
         &self.tree
+    }
+
+    /// Where in the archive's file large things lie that stay the same from one image to the next: layers of at least
+    /// `least` bytes, largest first, then files of that size in layers that are not packed, if `files` are wanted.
+    pub(crate) fn lasting(&self, least: u64, files: bool) -> Vec<Range<u64>> {
+        let large = |ranges: &mut Vec<Range<u64>>| {
+            ranges.retain(|range| range.end - range.start >= least);
+            ranges.sort_by_key(|range| (Reverse(range.end - range.start), range.start));
+            ranges.dedup();
+        };
+        let mut layers: Vec<_> = self.layers.iter().map(|blob| blob.region.range()).collect();
+        large(&mut layers);
+        let mut inside = Vec::new();
+        for (_, node) in self.tree.nodes().filter(|_| files) {
+            let Node::File(file) = node else { continue };
+            let blob = &self.layers[file.layer];
+            if blob.digest == Some(blob.diff_id) {
+                let start = blob.region.range().start + file.offset;
+                inside.push(start..start + file.size);
+            }
+        }
+        large(&mut inside);
+        layers.extend(inside);
+        layers
     }
 
     /// The content of the regular file at `path` (symbolic links are followed inside the image), at most

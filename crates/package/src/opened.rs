@@ -1,5 +1,6 @@
 //! An opened package: checked whole, before anything of it is written.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,6 +19,11 @@ use crate::{Error, Fingerprint, Result};
 
 /// Largest `interpreter.json`, in bytes.
 const RECORD_LIMIT: u64 = 16 * 1024;
+
+/// Size, in bytes, from which a part of the image is worth an upload of its own; and most such parts, between which
+/// lie as many others.
+const LASTING: u64 = 1024 * 1024;
+const MOST_LASTING: usize = 450;
 
 /// A package that passed every check. It keeps its file open and reads from it when asked to write
 /// something; what it then finds changed, it refuses.
@@ -104,6 +110,19 @@ impl Package {
     /// SHA-256 of the package file.
     pub fn sha256(&self) -> [u8; 32] {
         self.sha256
+    }
+
+    /// Where the package's file is cut for an upload in parts: sorted offsets at which a part begins, first 0, at most
+    /// 1000. A layer of at least 1 MiB is a part of its own, and so is, in a natively built image, a file of that size:
+    /// what is the same in two packages is the same part, wherever in them it lies.
+    pub fn cuts(&self) -> Vec<u64> {
+        let lasting = self.image.lasting(LASTING, self.interpreter.is_some());
+        let mut cuts = BTreeSet::from([0]);
+        for range in lasting.into_iter().take(MOST_LASTING) {
+            // The archive around it goes on after its end.
+            cuts.extend([range.start, range.end]);
+        }
+        cuts.into_iter().collect()
     }
 
     /// Whether the code archive is encrypted.

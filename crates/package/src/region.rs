@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
@@ -33,6 +34,11 @@ impl Region {
 
     pub(crate) fn len(&self) -> u64 {
         self.len
+    }
+
+    /// Where in the file it lies.
+    pub(crate) fn range(&self) -> Range<u64> {
+        self.offset..self.offset + self.len
     }
 
     /// Reads the region from its beginning.
