@@ -85,15 +85,25 @@ impl Channel {
         &self.target
     }
 
+    /// A stream to the node, over TCP and TLS, that offers it these protocols (ALPN, RFC 7301), most wanted first. What is
+    /// spoken in it is the caller's affair. Unlike everything else here, for asynchronous callers.
+    pub async fn open(&self, protocols: &[&[u8]]) -> Result<TlsStream<TcpStream>, Error> {
+        Ok(self.connect_offering(protocols).await?.0)
+    }
+
     /// Connects over TCP, then TLS; offers `http/1.1` only.
     pub(crate) async fn connect(&self) -> Result<(TlsStream<TcpStream>, Peer), Error> {
+        self.connect_offering(&[b"http/1.1"]).await
+    }
+
+    async fn connect_offering(&self, protocols: &[&[u8]]) -> Result<(TlsStream<TcpStream>, Peer), Error> {
         let limit = CONNECTING;
-        tokio::time::timeout(limit, self.connect_unhurried()).await.unwrap_or_else(|_| {
+        tokio::time::timeout(limit, self.connect_unhurried(protocols)).await.unwrap_or_else(|_| {
             Err(Error::TooSlow { target: self.target.to_string(), what: "complete a connection", limit })
         })
     }
 
-    async fn connect_unhurried(&self) -> Result<(TlsStream<TcpStream>, Peer), Error> {
+    async fn connect_unhurried(&self, protocols: &[&[u8]]) -> Result<(TlsStream<TcpStream>, Peer), Error> {
         let tcp = self.connect_tcp().await?;
         let verifier = Arc::new(KeyVerifier { accepted: self.accepted.clone(), seen: OnceLock::new() });
         let handshake = |reason: String| Error::Handshake { target: self.target.to_string(), reason };
@@ -104,7 +114,7 @@ impl Channel {
             .with_custom_certificate_verifier(verifier.clone())
             .with_no_client_auth();
         config.resumption = Resumption::disabled();
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
         let name = self.target.server_name().map_err(|()| handshake("the name cannot be sent".to_owned()))?;
         let connected = TlsConnector::from(Arc::new(config)).connect(name, tcp).await;
         let seen = verifier.seen.get();

@@ -23,10 +23,12 @@ use rcgen::{
 };
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use zeroize::Zeroizing;
 
 use crate::bearer::sha256;
+use crate::config::CertificateFiles;
 use crate::error::{Error, Result};
 
 /// The authority's certificate, for clients.
@@ -174,9 +176,9 @@ pub(crate) fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     Ok(())
 }
 
-/// The server's certificate of the day.
+/// A server's certificate of the day.
 pub struct Certificates {
-    authority: Authority,
+    authority: Arc<Authority>,
     names: Vec<SanType>,
     current: RwLock<(Arc<CertifiedKey>, Timestamp)>,
 }
@@ -188,9 +190,9 @@ impl std::fmt::Debug for Certificates {
 }
 
 impl Certificates {
-    /// The first, for a server that listens on `address` and is called by `names` besides.
-    pub fn new(
-        authority: Authority,
+    /// The first, for the API: a server that listens on `address` and is called by `names` besides.
+    pub fn of_api(
+        authority: Arc<Authority>,
         address: IpAddr,
         names: &[String],
         now: Timestamp,
@@ -209,8 +211,18 @@ impl Certificates {
                 Err(_) => SanType::DnsName(name.as_str().try_into()?),
             });
         }
-        let first = Arc::new(authority.issue(&all, now)?);
-        Ok(Certificates { authority, names: all, current: RwLock::new((first, now)) })
+        Certificates::first(authority, all, now)
+    }
+
+    /// The first, for all apps: the names one level below `domain`.
+    pub fn of_apps(authority: Arc<Authority>, domain: &str, now: Timestamp) -> Result<Certificates> {
+        let names = vec![SanType::DnsName(format!("*.{domain}").try_into()?)];
+        Certificates::first(authority, names, now)
+    }
+
+    fn first(authority: Arc<Authority>, names: Vec<SanType>, now: Timestamp) -> Result<Certificates> {
+        let first = Arc::new(authority.issue(&names, now)?);
+        Ok(Certificates { authority, names, current: RwLock::new((first, now)) })
     }
 
     /// Makes the next one where the present one is a day old.
@@ -239,6 +251,38 @@ impl Certificates {
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(self.current.read().unwrap_or_else(PoisonError::into_inner).0.clone())
+    }
+}
+
+/// A certificate that the operator brought, in files.
+#[derive(Debug)]
+pub struct Given(Arc<CertifiedKey>);
+
+impl Given {
+    /// Reads both files.
+    pub fn read(files: &CertificateFiles) -> Result<Given> {
+        let text = |path: &Path| {
+            read(path)?.ok_or_else(|| Error::file("read", path)(std::io::ErrorKind::NotFound.into()))
+        };
+        let (chain, key) = (text(&files.chain)?, text(&files.private_key)?);
+        let content =
+            |path: &Path, expected, found: String| Error::Content { path: path.into(), expected, found };
+        let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(chain.as_bytes())
+            .collect::<std::result::Result<_, _>>()
+            .map_err(|error| content(&files.chain, "certificates (PEM)", error.to_string()))?;
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes())
+            .map_err(|error| content(&files.private_key, "a private key (PEM)", error.to_string()))?;
+        let provider = rustls::crypto::ring::default_provider();
+        let whole = CertifiedKey::from_der(chain, key, &provider).map_err(|error| {
+            content(&files.chain, "the certificate of the key beside it", error.to_string())
+        })?;
+        Ok(Given(Arc::new(whole)))
+    }
+}
+
+impl ResolvesServerCert for Given {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.clone())
     }
 }
 
@@ -286,7 +330,7 @@ mod tests {
 
         let address = "192.0.2.7".parse().unwrap();
         let names = ["cloud.example".to_owned(), "192.0.2.8".to_owned()];
-        let certificates = Certificates::new(authority, address, &names, now()).unwrap();
+        let certificates = Certificates::of_api(Arc::new(authority), address, &names, now()).unwrap();
         let key = certificates.current.read().unwrap().0.clone();
         for name in ["localhost", "127.0.0.1", "::1", "192.0.2.7", "192.0.2.8", "cloud.example"] {
             assert_eq!(check(&pem, &key, name, now()), Ok(()), "{name}");
@@ -294,6 +338,14 @@ mod tests {
         assert!(check(&pem, &key, "other.example", now()).is_err());
         let later = now() + SignedDuration::from_hours(24 * 31);
         assert!(check(&pem, &key, "localhost", later).is_err());
+
+        let authority = certificates.authority.clone();
+        let apps = Certificates::of_apps(authority, "apps.example", now()).unwrap();
+        let wildcard = apps.current.read().unwrap().0.clone();
+        assert_eq!(check(&pem, &wildcard, "0123.apps.example", now()), Ok(()));
+        for name in ["apps.example", "0123.config.apps.example", "localhost"] {
+            assert!(check(&pem, &wildcard, name, now()).is_err(), "{name}");
+        }
 
         let elsewhere = tempfile::tempdir().unwrap();
         let other = Authority::open_or_create(elsewhere.path(), now()).unwrap();
@@ -307,7 +359,7 @@ mod tests {
         let later = now() + SignedDuration::from_hours(24 * 365);
         let again = Authority::open_or_create(data.path(), later).unwrap();
         assert_eq!(again.pem(), pem);
-        let certificates = Certificates::new(again, [127, 0, 0, 1].into(), &[], later).unwrap();
+        let certificates = Certificates::of_api(Arc::new(again), [127, 0, 0, 1].into(), &[], later).unwrap();
         let first = certificates.current.read().unwrap().0.clone();
         assert!(!certificates.renew(later + SignedDuration::from_hours(23)).unwrap());
         let next_day = later + SignedDuration::from_hours(24);

@@ -4,7 +4,7 @@
 //! append cuts it off. A file is locked while it is written: one append at a time.
 
 use std::fs::{self, File, TryLockError};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use ring::digest;
@@ -108,6 +108,14 @@ impl Append {
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.file.write_all(bytes).map_err(Error::file("write", &self.path))?;
         self.length += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Adds what another file holds.
+    pub fn append(&mut self, other: &Path) -> Result<()> {
+        let mut other_file = File::open(other).map_err(Error::file("open", other))?;
+        // Where the file system can, nothing is copied.
+        self.length += io::copy(&mut other_file, &mut self.file).map_err(Error::file("write", &self.path))?;
         Ok(())
     }
 

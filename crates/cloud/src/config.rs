@@ -16,6 +16,18 @@
 //! first = 20000
 //! last = 20999
 //!
+//! runtime = "process"               # or "docker"
+//! platform = "simulated"            # or "sgx", with docker
+//! pccs = "https://..."              # where collateral is; without it the simulator's endpoint, or Intel's service
+//! pccs_listen = "127.0.0.1:0"       # where the simulator's endpoint listens
+//!
+//! [certificate]                     # of the public port, for apps with --untrusted-ssl: `*.<domain>`
+//! chain = "fullchain.pem"           # without it the API's CA signs one
+//! private_key = "key.pem"
+//!
+//! [diagnosis]
+//! key_log = "FILE"                  # session keys of users whose TLS ends at the public port: whoever has it reads all
+//!
 //! [limits]
 //! requests_per_second = 50          # of one token
 //! burst = 200
@@ -29,7 +41,7 @@
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
@@ -62,6 +74,78 @@ pub struct Config {
     pub ports: Ports,
     /// What clients may use.
     pub limits: Allowed,
+    /// What starts nodes.
+    pub runtime: RuntimeKind,
+    /// What makes quotes.
+    pub platform: PlatformKind,
+    /// Where collateral is.
+    pub pccs: Option<String>,
+    /// Where the simulator's endpoint for collateral listens.
+    pub pccs_listen: SocketAddr,
+    /// The public port's own certificate.
+    pub certificate: Option<CertificateFiles>,
+    /// For those who look for a fault.
+    pub diagnosis: Diagnosis,
+}
+
+/// What starts nodes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RuntimeKind {
+    /// Child processes: simulation only.
+    #[default]
+    Process,
+    /// Containers of this machine's engine.
+    Docker,
+}
+
+impl RuntimeKind {
+    /// Its name, as clients read it.
+    pub fn name(self) -> &'static str {
+        match self {
+            RuntimeKind::Process => "process",
+            RuntimeKind::Docker => "docker",
+        }
+    }
+}
+
+/// What makes quotes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PlatformKind {
+    /// The simulator: it proves nothing.
+    #[default]
+    Simulated,
+    /// The processor.
+    Sgx,
+}
+
+impl PlatformKind {
+    /// Its name, as clients read it.
+    pub fn name(self) -> &'static str {
+        match self {
+            PlatformKind::Simulated => "simulated",
+            PlatformKind::Sgx => "sgx",
+        }
+    }
+}
+
+/// A certificate and its key, in files.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CertificateFiles {
+    /// The chain, PEM, leaf first.
+    pub chain: PathBuf,
+    /// The private key, PEM.
+    pub private_key: PathBuf,
+}
+
+/// For those who look for a fault.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Diagnosis {
+    /// Where the session keys of users go whose TLS ends at the public port (the format of NSS key logs).
+    pub key_log: Option<PathBuf>,
 }
 
 /// What apps may occupy together.
@@ -115,6 +199,12 @@ impl Default for Config {
             capacity: Capacity::default(),
             ports: Ports::default(),
             limits: Allowed::default(),
+            runtime: RuntimeKind::default(),
+            platform: PlatformKind::default(),
+            pccs: None,
+            pccs_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            certificate: None,
+            diagnosis: Diagnosis::default(),
         }
     }
 }
@@ -158,6 +248,10 @@ impl fmt::Debug for Config {
             .field("capacity", &self.capacity)
             .field("ports", &self.ports)
             .field("limits", &self.limits)
+            .field("runtime", &self.runtime)
+            .field("platform", &self.platform)
+            .field("certificate", &self.certificate)
+            .field("diagnosis", &self.diagnosis)
             .finish_non_exhaustive()
     }
 }
@@ -192,6 +286,13 @@ impl Config {
         if self.ports.first == 0 || self.ports.first > self.ports.last {
             let found = format!("{} to {}", self.ports.first, self.ports.last);
             return wrong("ports", "the first, from 1 on, not above the last", found);
+        }
+        if self.platform == PlatformKind::Sgx && self.runtime == RuntimeKind::Process {
+            return wrong(
+                "platform",
+                "sgx with runtime = \"docker\": processes are simulated",
+                "sgx".to_owned(),
+            );
         }
         let rates = [self.limits.requests_per_second, self.limits.burst];
         if rates.iter().any(|rate| !rate.is_finite() || *rate < 1.0) {

@@ -112,6 +112,10 @@ pub enum Error {
     #[error("the simulated platform: {0}")]
     Platform(#[from] platform::Error),
 
+    /// The router.
+    #[error("the router: {0}")]
+    Router(#[from] router::Error),
+
     /// Work on another thread did not come to its end.
     #[error("a task of the backend itself ended early: {0}")]
     Task(#[from] tokio::task::JoinError),

@@ -7,8 +7,12 @@
 //! * [`blobs`]: the bytes of uploads, in files;
 //! * [`lifecycle`], [`placement`]: what to do next, as pure functions;
 //! * [`reconcile`]: makes what is so what is wanted; [`probe`]: looks at nodes' ports;
-//! * [`api`]: what clients ask for, over HTTP; [`authority`] and [`server`]: the TLS around it;
+//! * [`routes`]: what the public port leads where; [`upstream`]: the attested way to a node where TLS ends there;
+//! * [`api`]: what clients ask for, over HTTP; [`authority`] and [`server`]: the TLS around it; [`key_log`]: its keys, if
+//!   the operator wants them;
 //! * [`config`], [`serve`]: the program.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod api;
 pub mod authority;
@@ -16,17 +20,19 @@ pub mod bearer;
 pub mod blobs;
 pub mod config;
 pub mod error;
+pub mod key_log;
 pub mod lifecycle;
 pub mod placement;
 pub mod probe;
 pub mod reconcile;
+pub mod routes;
 pub mod serve;
 pub mod server;
 pub mod store;
 pub mod tls_mode;
+pub mod upstream;
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 pub(crate) mod testing;
 
 pub use crate::error::{Error, Result};

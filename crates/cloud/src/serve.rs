@@ -7,6 +7,7 @@
 //! <data>/ca.pem, ca-key.pem     see [`crate::authority`]
 //! <data>/signer.pem      signs enclaves: its MRSIGNER is what clients record
 //! <data>/simulator/      the simulated platform
+//! <data>/pccs-address    where its endpoint for collateral was last
 //! <data>/runtime/        nodes
 //! <data>/uploads/        see [`crate::blobs`]
 //! ```
@@ -22,22 +23,30 @@ use std::time::Duration;
 
 use gramine::sigstruct::SignerKey;
 use jiff::Timestamp;
+use platform::pcs_endpoint::{self, Endpoint};
 use platform::simulated::Installation;
-use runtime::{ProcessRuntime, Runtime};
-use tokio::sync::Notify;
+use router::{Router, Table, Termination};
+use runtime::{DockerRuntime, ProcessRuntime, Runtime};
+use rustls::KeyLog;
+use rustls::server::ResolvesServerCert;
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::api::{self, Operator, Shared};
-use crate::authority::{Authority, Certificates, write};
+use crate::authority::{Authority, Certificates, Given, write};
 use crate::bearer::Secret;
 use crate::blobs::Blobs;
-use crate::config::Config;
+use crate::config::{Config, PlatformKind, RuntimeKind};
 use crate::error::{Error, Result};
+use crate::key_log::KeyLogFile;
 use crate::probe::Https;
 use crate::reconcile::{self, Site};
+use crate::routes::Routes;
 use crate::server::Server;
 use crate::store::{self, Claim, Plan, Store};
+use crate::upstream::{Attested, Terms};
 
 /// The first operator's token.
 pub const FIRST_TOKEN: &str = "first-token";
@@ -54,11 +63,14 @@ const UPKEEP: Duration = Duration::from_secs(60);
 /// A backend that listens.
 pub struct Backend {
     server: Server,
+    public: TcpListener,
+    router: Router,
     site: Arc<Site>,
     shared: Arc<Shared>,
-    certificates: Arc<Certificates>,
+    certificates: Vec<Arc<Certificates>>,
     wake: Arc<Notify>,
     claim: Option<Claim>,
+    _collateral: Option<Endpoint>,
     _lock: File,
 }
 
@@ -78,18 +90,41 @@ impl Backend {
         let blobs = Blobs::open(data)?;
         blobs.sweep(&store).await?;
         let signer = signer(data).await?;
-        let simulator = data.join("simulator");
-        Installation::open_or_create(&simulator, now)?;
-        let nodes: Arc<dyn Runtime> = Arc::new(ProcessRuntime::new(&data.join("runtime"))?);
+        let (platform, collateral) = platform(config, data, now)?;
+        let runtime = data.join("runtime");
+        let nodes: Arc<dyn Runtime> = match config.runtime {
+            RuntimeKind::Process => Arc::new(ProcessRuntime::new(&runtime)?),
+            RuntimeKind::Docker => Arc::new(DockerRuntime::new(&runtime)?),
+        };
+        let listen = config.router;
+        let failed = |source| Error::Listen { listen, source };
+        let public = TcpListener::bind(listen).await.map_err(failed)?;
         let identity = Operator {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            domain: config.domain.clone(),
-            router: config.router.to_string(),
+            domain: config.domain.to_ascii_lowercase(),
+            router: public.local_addr().map_err(failed)?.to_string(),
             mrsigner: hex::encode(signer.mrsigner()),
-            platform: "simulated".to_owned(),
+            platform: config.platform.name().to_owned(),
+            runtime: config.runtime.name().to_owned(),
+            pccs: platform.pccs.clone(),
+            simulated_root: platform.simulator.as_ref().map(|(_, root)| root.clone()),
         };
-        let authority = Authority::open_or_create(data, now)?;
-        let certificates = Arc::new(Certificates::new(authority, config.listen.ip(), &config.names, now)?);
+        let authority = Arc::new(Authority::open_or_create(data, now)?);
+        let of_api = Certificates::of_api(authority.clone(), config.listen.ip(), &config.names, now)?;
+        let of_api = Arc::new(of_api);
+        let of_apps = Arc::new(Certificates::of_apps(authority, &identity.domain, now)?);
+        let shown: Arc<dyn ResolvesServerCert> = match &config.certificate {
+            Some(files) => Arc::new(Given::read(files)?),
+            None => of_apps.clone(),
+        };
+        let simulator = platform.simulator.as_ref().map(|(installation, _)| installation.clone());
+        let upstream = Arc::new(Attested::new(platform));
+        let key_log = config.diagnosis.key_log.as_deref().map(KeyLogFile::open).transpose()?;
+        let key_log = key_log.map(|log| Arc::new(log) as Arc<dyn KeyLog>);
+        let termination = Termination::with_key_log(shown, upstream.clone(), key_log)?;
+        let table = Arc::new(Table::new());
+        let router = Router::new(router::Settings::default(), table.clone());
+
         let shared = Arc::new(Shared::new(
             store.clone(),
             blobs.clone(),
@@ -98,20 +133,33 @@ impl Backend {
             config.room(),
             config.limits(),
         ));
-        let server = Server::bind(config.listen, certificates.server()?, api::router(shared.clone())).await?;
+        let server = Server::bind(config.listen, of_api.server()?, api::router(shared.clone())).await?;
         let site = Arc::new(Site {
             store,
             nodes,
             blobs,
             probe: Arc::new(Https::new()?),
+            routes: Routes::new(table, termination, upstream, identity.clone()),
             identity,
             signer,
-            simulator: Some(simulator),
+            simulator,
             capacity: config.room(),
             ports: config.node_ports(),
         });
         let wake = shared.wake();
-        Ok(Backend { server, site, shared, certificates, wake, claim, _lock: lock })
+        let certificates = vec![of_api, of_apps];
+        Ok(Backend {
+            server,
+            public,
+            router,
+            site,
+            shared,
+            certificates,
+            wake,
+            claim,
+            _collateral: collateral,
+            _lock: lock,
+        })
     }
 
     /// Where the API listens.
@@ -131,7 +179,15 @@ impl Backend {
             }
             shared.end();
         };
-        self.server.serve(ended).await;
+        let (ending, mut watching) = watch::channel(());
+        let api = async {
+            self.server.serve(ended).await;
+            drop(ending);
+        };
+        // The public port ends with the API's, and lets what runs there run to its end, for a while.
+        let public = self.router.serve(self.public, async move { while watching.changed().await.is_ok() {} });
+        let ((), drained) = tokio::join!(api, public);
+        tracing::info!(finished = drained.finished, cut_off = drained.cut_off, "the public port is closed");
         // Between two of its steps: the next backend goes on from there.
         reconciler.abort();
         let _ = reconciler.await;
@@ -141,13 +197,15 @@ impl Backend {
 }
 
 /// Returns when the lock on the database is lost.
-async fn upkeep(certificates: Arc<Certificates>, mut claim: Option<Claim>) {
+async fn upkeep(certificates: Vec<Arc<Certificates>>, mut claim: Option<Claim>) {
     loop {
         tokio::time::sleep(UPKEEP).await;
-        match certificates.renew(store::now()) {
-            Ok(true) => tracing::info!("the server's certificate was renewed"),
-            Ok(false) => {}
-            Err(error) => tracing::error!(%error, "the server's certificate could not be renewed"),
+        for certificates in &certificates {
+            match certificates.renew(store::now()) {
+                Ok(true) => tracing::info!(?certificates, "a certificate was renewed"),
+                Ok(false) => {}
+                Err(error) => tracing::error!(?certificates, %error, "a certificate could not be renewed"),
+            }
         }
         if let Some(claim) = &mut claim
             && !claim.holds().await
@@ -155,6 +213,37 @@ async fn upkeep(certificates: Arc<Certificates>, mut claim: Option<Claim>) {
             return;
         }
     }
+}
+
+/// The simulated platform, made on first use, and its endpoint for collateral; or the real one.
+fn platform(config: &Config, data: &Path, now: Timestamp) -> Result<(Terms, Option<Endpoint>)> {
+    if config.platform == PlatformKind::Sgx {
+        return Ok((Terms { simulator: None, pccs: config.pccs.clone() }, None));
+    }
+    let directory = data.join("simulator");
+    let installation = Installation::open_or_create(&directory, now)?;
+    let root = installation.root_pem().to_owned();
+    let (pccs, endpoint) = match &config.pccs {
+        Some(url) => (url.clone(), None),
+        None => {
+            let endpoint = collateral_endpoint(installation, config.pccs_listen, data)?;
+            (endpoint.url().to_owned(), Some(endpoint))
+        }
+    };
+    Ok((Terms { simulator: Some((directory, root)), pccs: Some(pccs) }, endpoint))
+}
+
+/// Where no port was chosen, the one of the last time is taken again: clients have noted it.
+fn collateral_endpoint(installation: Installation, listen: SocketAddr, data: &Path) -> Result<Endpoint> {
+    let path = data.join("pccs-address");
+    let noted = fs::read_to_string(&path).ok().and_then(|text| text.trim().parse::<SocketAddr>().ok());
+    let again = noted.filter(|noted| listen.port() == 0 && noted.ip() == listen.ip());
+    let endpoint = match again.map(|again| pcs_endpoint::serve(installation.clone(), again)) {
+        Some(Ok(endpoint)) => endpoint,
+        Some(Err(_)) | None => pcs_endpoint::serve(installation, listen)?,
+    };
+    write(&path, format!("{}\n", endpoint.address()).as_bytes(), 0o600)?;
+    Ok(endpoint)
 }
 
 /// Makes the directory, for its owner alone, and takes its lock.

@@ -22,6 +22,15 @@ pub enum TlsMode {
 impl TlsMode {
     /// All of them.
     pub const ALL: [TlsMode; 3] = [TlsMode::ZeroTrust, TlsMode::OwnerCertificate, TlsMode::UntrustedSsl];
+
+    /// The mode that a package must be made for, to be deployed so: it is measured.
+    pub fn measured(self) -> package::config::TlsMode {
+        match self {
+            TlsMode::ZeroTrust => package::config::TlsMode::RaTls,
+            TlsMode::OwnerCertificate => package::config::TlsMode::OwnerCertificate,
+            TlsMode::UntrustedSsl => package::config::TlsMode::OperatorCertificate,
+        }
+    }
 }
 
 impl fmt::Display for TlsMode {

@@ -15,7 +15,7 @@ requests_per_second = 100000.0
 burst = 100000.0
 projects_per_user = 100000
 TOML
-"$binary" serve --config "$work/cloud.toml" --data "$work/data" --listen 127.0.0.1:0 >"$work/url" 2>"$work/log" &
+"$binary" serve --config "$work/cloud.toml" --data "$work/data" --listen 127.0.0.1:0 --router 127.0.0.1:0 >"$work/url" 2>"$work/log" &
 backend=$!
 for _ in $(seq 300); do
     [[ -s $work/url ]] && break

@@ -83,7 +83,7 @@ pub struct App {
 impl App {
     fn of(shared: &Shared, app: store::App) -> App {
         App {
-            domain: shared.identity.domain_of(app.id),
+            domain: app.domain.unwrap_or_else(|| shared.identity.domain_of(app.id)),
             config_domain: shared.identity.config_domain_of(app.id),
             id: app.id,
             project: app.project_id,
@@ -121,6 +121,9 @@ pub struct AppOrder {
     /// When it ends by itself; absent for 30 days from now. At most ten years from now.
     #[schema(value_type = Option<String>, format = DateTime)]
     expires_at: Option<Timestamp>,
+    /// The name that users call it by, with `owner-certificate` and only then: not one of the operator's.
+    #[schema(max_length = 253)]
+    domain: Option<String>,
 }
 
 /// Which apps.
@@ -164,8 +167,9 @@ pub async fn create_app(
     if expires_at <= now || expires_at > now + SignedDuration::from_hours(24 * MOST_DAYS) {
         return Err(Problem::invalid("expires_at: expected a time to come, within ten years"));
     }
+    check_domain(&shared, new)?;
     // Before the transaction, which holds up others: reading a package takes a while.
-    check_package(&shared, project.id, new.package.as_str()).await?;
+    check_package(&shared, project.id, new).await?;
 
     let mut once = match Once::begin(&shared, &caller, &key, &asked.digest, now).await? {
         Begun::Before(created) => return Ok(created.into_response()),
@@ -201,11 +205,17 @@ pub async fn create_app(
         name: new.name.as_str(),
         plan: &plan,
         tls: new.tls,
+        domain: new.domain.as_deref(),
         package: new.package.as_str(),
         created_by: caller.user_id,
         created_at: now,
         expires_at,
     };
+    if let Some(domain) = &new.domain
+        && work.domain_in_use(domain).await?
+    {
+        return Err(Problem::conflict(format!("domain: '{domain}' leads to an app already")));
+    }
     if !work.add_app(&app).await? {
         return Err(Problem::conflict(format!(
             "there is an app named '{}' in this project; stop it first, or choose another name",
@@ -226,17 +236,51 @@ fn no_package() -> Problem {
     Problem::invalid("package: expected the digest of a complete upload of this project")
 }
 
-/// Whether the upload is complete, and a package.
-async fn check_package(shared: &Shared, project: Uuid, sha256: &str) -> Result<()> {
+/// Whether the name that an owner brings can be one: a host name in its one form, and none of the operator's.
+fn check_domain(shared: &Shared, new: &AppOrder) -> Result<()> {
+    let Some(domain) = &new.domain else {
+        return match new.tls {
+            TlsMode::OwnerCertificate => {
+                Err(Problem::invalid("domain: expected the name of the owner's certificate"))
+            }
+            _ => Ok(()),
+        };
+    };
+    if new.tls != TlsMode::OwnerCertificate {
+        return Err(Problem::invalid("domain: expected none but with 'owner-certificate'"));
+    }
+    let is_plain = domain.parse::<router::Name>().is_ok_and(|name| name.to_string() == *domain);
+    if !is_plain || !domain.contains('.') {
+        return Err(Problem::invalid("domain: expected a host name in lower case, with a dot in it"));
+    }
+    let own = shared.identity.domain.to_ascii_lowercase();
+    let is_below = |name: &str, other: &str| {
+        name == other || name.strip_suffix(other).is_some_and(|rest| rest.ends_with('.'))
+    };
+    if is_below(domain, &own) || is_below(&own, domain) {
+        return Err(Problem::invalid("domain: expected a name of the owner's, not one of the operator's"));
+    }
+    Ok(())
+}
+
+/// Whether the upload is complete, and a package that was made for this TLS mode.
+async fn check_package(shared: &Shared, project: Uuid, new: &AppOrder) -> Result<()> {
+    let sha256 = new.package.as_str();
     let upload = shared.store.upload(project, sha256).await?;
     if upload.is_none_or(|upload| upload.completed_at.is_none()) {
         return Err(no_package());
     }
     let path = shared.blobs.path(project, sha256);
     let _turn = shared.readers.acquire().await.map_err(|_| Problem::unavailable())?;
-    let opened = tokio::task::spawn_blocking(move || Package::open(&path).map(drop));
+    let opened = tokio::task::spawn_blocking(move || {
+        Package::open(&path).map(|package| package.node_config().tls_mode)
+    });
     match opened.await.map_err(Error::from)? {
-        Ok(()) => Ok(()),
+        Ok(mode) if mode == new.tls.measured() => Ok(()),
+        Ok(_) => Err(Problem::invalid(format!(
+            "tls: expected a package that was made for '{}'; the mode is measured",
+            new.tls
+        ))),
         Err(error) => Err(Problem::invalid(format!("package: {error}"))),
     }
 }

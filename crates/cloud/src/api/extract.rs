@@ -22,8 +22,8 @@ use crate::api::problem::{Problem, Result};
 use crate::bearer::{Secret, sha256};
 use crate::store::{After, micros};
 
-/// The longest JSON body, in bytes.
-pub const BODY_LIMIT: usize = 64 * 1024;
+/// The longest JSON body, in bytes: a thousand parts of an upload fit in.
+pub const BODY_LIMIT: usize = 128 * 1024;
 
 /// How long a JSON body may take to arrive.
 const BODY_TIME: Duration = Duration::from_secs(20);

@@ -55,7 +55,7 @@ impl<K: Hash + Eq> Buckets<K> {
 
     /// Whether `who`'s bucket has one left; else how long to wait.
     pub fn look(&self, who: K, now: Instant) -> Result<(), Duration> {
-        self.with(who, now, |bucket| (bucket.left < 1.0).then(|| 1.0 - bucket.left))
+        self.with(who, now, |bucket| (bucket.left < 1.0).then_some(1.0 - bucket.left))
     }
 
     fn with(

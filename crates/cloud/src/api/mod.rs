@@ -163,6 +163,7 @@ fn routes() -> OpenApiRouter<Arc<Shared>> {
         .routes(routes!(apps::stop_app))
         .routes(routes!(apps::app_logs))
         .routes(routes!(uploads::list_uploads))
+        .routes(routes!(uploads::assemble_upload))
         .routes(routes!(
             uploads::announce_upload,
             uploads::get_upload,

@@ -66,6 +66,14 @@ pub struct Operator {
     pub mrsigner: String,
     /// What makes quotes: `simulated` or `sgx`.
     pub platform: String,
+    /// What starts nodes: `process` or `docker`.
+    pub runtime: String,
+    /// Where collateral for their quotes is, if not at Intel's service.
+    #[schema(required = true)]
+    pub pccs: Option<String>,
+    /// The root of the simulator (PEM), where the platform is simulated. It proves nothing.
+    #[schema(required = true)]
+    pub simulated_root: Option<String>,
 }
 
 impl Operator {

@@ -27,7 +27,7 @@ pub struct Problem {
     /// What was expected, what was found.
     detail: String,
     #[serde(skip)]
-    extra: Option<(header::HeaderName, HeaderValue)>,
+    extra: Option<Box<(header::HeaderName, HeaderValue)>>,
 }
 
 /// Results of the API's handlers.
@@ -57,7 +57,7 @@ impl Problem {
             "A valid token is needed",
             "expected the header Authorization: Bearer with a token that exists and has not ended",
         );
-        problem.extra = Some((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));
+        problem.extra = Some(Box::new((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))));
         problem
     }
 
@@ -120,7 +120,7 @@ impl Problem {
         let detail = "expected fewer requests; the header Retry-After says when the next one may come";
         let mut problem =
             Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many-requests", "Too many requests", detail);
-        problem.extra = Some((header::RETRY_AFTER, HeaderValue::from(seconds.max(1))));
+        problem.extra = Some(Box::new((header::RETRY_AFTER, HeaderValue::from(seconds.max(1)))));
         problem
     }
 
@@ -148,7 +148,7 @@ impl IntoResponse for Problem {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let body = serde_json::to_vec(&self).unwrap_or_default();
         let mut response = (status, [(header::CONTENT_TYPE, MEDIA_TYPE)], body).into_response();
-        if let Some((name, value)) = self.extra {
+        if let Some((name, value)) = self.extra.map(|extra| *extra) {
             response.headers_mut().insert(name, value);
         }
         response

@@ -3,6 +3,9 @@
 //! `PUT` announces digest and size; `PATCH` appends at `Upload-Offset`, which is `received` of the last answer; with
 //! the last byte the digest is checked. A connection that breaks keeps what had come: what is received goes into the
 //! database every few megabytes, and at the end of whatever came.
+//!
+//! What is large and seldom changes, an image's layers, need not come twice: a package is uploaded in parts, and `POST
+//! .../assemble` puts it together of those that are there.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -124,6 +127,141 @@ pub async fn announce_upload(
     Ok((StatusCode::CREATED, Json(Upload::from(upload))).into_response())
 }
 
+/// A part of what is assembled: a complete upload of the same project.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Part {
+    #[schema(value_type = Digest)]
+    sha256: Digest,
+    /// Its size, in bytes.
+    #[schema(minimum = 1, maximum = 1000000000000.0)]
+    size: u64,
+}
+
+/// What is put together.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Assembly {
+    /// The parts, in their order; one may be there more than once.
+    #[schema(min_items = 1, max_items = 1000)]
+    parts: Vec<Part>,
+}
+
+/// Most parts of an assembly.
+const PARTS: usize = 1000;
+
+/// Makes an upload of others, one after the other. Its digest is checked; the parts stay.
+#[utoipa::path(post, path = "/v1/projects/{project}/uploads/{sha256}/assemble", tag = "uploads",
+    params(("project" = Uuid, Path), ("sha256" = Digest, Path)), request_body = Assembly,
+    responses((status = 200, body = Upload), (status = 201, body = Upload)))]
+pub async fn assemble_upload(
+    caller: Caller,
+    State(shared): State<Arc<Shared>>,
+    At((project, sha256)): At<(Uuid, Digest)>,
+    asked: Asked<Assembly>,
+) -> Result<Response> {
+    let project = seen(&shared, &caller, project).await?;
+    let parts = asked.value.parts;
+    let most = shared.limits.upload_bytes;
+    let size = parts.iter().try_fold(0u64, |sum, part| sum.checked_add(part.size).filter(|sum| *sum <= most));
+    let good = !parts.is_empty() && parts.len() <= PARTS && parts.iter().all(|part| part.size > 0);
+    let Some(size) = size.filter(|_| good) else {
+        return Err(Problem::invalid(format!(
+            "parts: expected 1 to {PARTS} of together at most {most} bytes"
+        )));
+    };
+    let mut work = shared.store.begin().await?;
+    let quota = work.take_turn(project.id).await?.ok_or_else(Problem::not_found)?;
+    let found = work.upload(project.id, sha256.as_str()).await?;
+    if let Some(found) = &found
+        && found.size != size
+    {
+        return Err(Problem::conflict(format!("this digest was announced with {} bytes before", found.size)));
+    }
+    if let Some(found) = found.clone().filter(|found| found.completed_at.is_some()) {
+        return Ok(Json(Upload::from(found)).into_response());
+    }
+    for part in &parts {
+        let there = work.upload(project.id, part.sha256.as_str()).await?;
+        if there.is_none_or(|there| there.completed_at.is_none() || there.size != part.size) {
+            return Err(Problem::conflict(format!(
+                "there is no complete upload {} of {} bytes in this project",
+                part.sha256.as_str(),
+                part.size
+            )));
+        }
+    }
+    let now = store::now();
+    let upload = match found {
+        Some(found) => found,
+        None => {
+            let used = work.uploaded_bytes(project.id).await?;
+            if used.saturating_add(size) > quota.max_upload_bytes {
+                return Err(Problem::quota(format!(
+                    "expected uploads of at most {} bytes in this project; there are {used}, and this one has {size}",
+                    quota.max_upload_bytes
+                )));
+            }
+            let upload = store::Upload {
+                project_id: project.id,
+                sha256: sha256.as_str().to_owned(),
+                size,
+                received: 0,
+                created_by: caller.user_id,
+                created_at: now,
+                completed_at: None,
+            };
+            work.add_upload(&upload).await?;
+            upload
+        }
+    };
+    let detail = format!("{} parts, {size} bytes", parts.len());
+    work.note(now, Some(caller.user_id), Some(project.id), "upload.assemble", sha256.as_str(), &detail)
+        .await?;
+    work.commit().await?;
+    // On a task of its own: a handler is dropped with its connection, and half an assembly is of no use.
+    let assembled = tokio::spawn(assemble(shared, upload, parts)).await.map_err(Error::from)??;
+    Ok((StatusCode::CREATED, Json(assembled)).into_response())
+}
+
+async fn assemble(shared: Arc<Shared>, mut upload: store::Upload, parts: Vec<Part>) -> Result<Upload> {
+    let mut file = locked(&shared, &upload).await?;
+    let _turn = shared.readers.acquire().await.map_err(|_| Problem::unavailable())?;
+    let (blobs, project) = (shared.blobs.clone(), upload.project_id);
+    let copying = tokio::task::spawn_blocking(move || {
+        file.cut(0)?;
+        parts.iter().try_for_each(|part| file.append(&blobs.path(project, part.sha256.as_str())))?;
+        file.sync()?;
+        Ok(file)
+    });
+    let file = match copying.await.map_err(Error::from)? {
+        Ok(file) => file,
+        Err(Error::File { action: "open", .. }) => {
+            return Err(Problem::conflict("a part was removed meanwhile"));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    complete(&shared, &mut upload, file).await?;
+    Ok(upload.into())
+}
+
+/// The file of an upload that is as it was a moment ago, for this one alone.
+async fn locked(shared: &Shared, upload: &store::Upload) -> Result<Append> {
+    let locked = shared.blobs.lock(upload.project_id, &upload.sha256)?;
+    let Some(file) = locked else {
+        return Err(Problem::conflict("another piece of this upload is being received"));
+    };
+    // What was known before the file was locked may be old: nothing is cut by it.
+    let Some(now) = shared.store.upload(upload.project_id, &upload.sha256).await? else {
+        shared.blobs.remove(upload.project_id, &upload.sha256)?;
+        return Err(Problem::not_found());
+    };
+    if now != *upload {
+        return Err(Problem::conflict("another piece of this upload was received meanwhile"));
+    }
+    Ok(file)
+}
+
 /// The project's uploads.
 #[utoipa::path(get, path = "/v1/projects/{project}/uploads", tag = "uploads",
     params(("project" = Uuid, Path), Page), responses((status = 200, body = Listed<Upload>)))]
@@ -212,18 +350,7 @@ pub async fn append_upload(
 }
 
 async fn receive(shared: Arc<Shared>, mut upload: store::Upload, offset: u64, body: Body) -> Result<Upload> {
-    let locked = shared.blobs.lock(upload.project_id, &upload.sha256)?;
-    let Some(mut file) = locked else {
-        return Err(Problem::conflict("another piece of this upload is being received"));
-    };
-    // What was known before the file was locked may be old: nothing is cut by it.
-    let Some(now) = shared.store.upload(upload.project_id, &upload.sha256).await? else {
-        shared.blobs.remove(upload.project_id, &upload.sha256)?;
-        return Err(Problem::not_found());
-    };
-    if now != upload {
-        return Err(Problem::conflict("another piece of this upload was received meanwhile"));
-    }
+    let mut file = locked(&shared, &upload).await?;
     file.cut(upload.received)?;
     if file.length() < upload.received {
         note(&shared, &mut upload, &file, None).await?;

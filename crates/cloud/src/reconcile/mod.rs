@@ -29,6 +29,7 @@ use crate::error::{Error, Result};
 use crate::lifecycle::{Answer, Facts, Node, Retry, State, Step, Wanted, back_off, decide};
 use crate::placement::{Place, Room, place};
 use crate::probe::Probe;
+use crate::routes::Routes;
 use crate::store::{App, AppChange, Placement, Store, now};
 
 /// What nodes of apps are called: this and the app's identifier.
@@ -63,6 +64,8 @@ pub struct Site {
     pub capacity: Room,
     /// The ports of nodes, on loopback.
     pub ports: RangeInclusive<u16>,
+    /// What the public port leads where.
+    pub routes: Routes,
 }
 
 /// Looks whenever it is woken, and every `every`, until it is dropped.
@@ -80,6 +83,8 @@ impl Site {
     pub async fn look(self: &Arc<Site>) -> Result<()> {
         let mut nodes = self.nodes().await?;
         let apps = self.store.living_apps().await?;
+        // Before anything else: what was adopted can be called at once.
+        self.routes.lead_to(&apps)?;
         self.place(&apps).await?;
         futures_util::stream::iter(apps)
             .map(|app| {
@@ -98,6 +103,7 @@ impl Site {
             tracing::warn!(app = %id, "a node without an app is removed");
             self.remove(&node.name).await?;
         }
+        self.routes.lead_to(&self.store.living_apps().await?)?;
         let mut work = self.store.begin().await?;
         work.forget_answers(now() - REMEMBERED).await?;
         work.commit().await

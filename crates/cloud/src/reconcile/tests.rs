@@ -2,12 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use router::Termination;
+
 use super::*;
+use crate::authority::{Authority, Certificates};
 use crate::store::{self, NewApp, Plan, Project, Quota, Role, Upload, User};
 use crate::testing::nodes::{Machine, Nodes};
 use crate::testing::on_each;
 use crate::testing::packages::{PACKAGE, signer};
 use crate::tls_mode::TlsMode;
+use crate::upstream::{Attested, Terms};
 
 /// One backend over a machine and a database that outlive it.
 struct World {
@@ -90,6 +94,7 @@ impl World {
             name,
             plan: &self.plan,
             tls: TlsMode::ZeroTrust,
+            domain: None,
             package: &self.package,
             created_by: self.user,
             created_at: now,
@@ -138,23 +143,37 @@ impl World {
 async fn site(url: &str, machine: &Arc<Machine>, data: &std::path::Path) -> Arc<Site> {
     let store = Store::open(url).await.unwrap();
     let fuse = store.fuse();
+    let identity = Operator {
+        version: "0".to_owned(),
+        domain: "apps.localhost".to_owned(),
+        router: "127.0.0.1:8443".to_owned(),
+        mrsigner: String::new(),
+        platform: "simulated".to_owned(),
+        runtime: "process".to_owned(),
+        pccs: None,
+        simulated_root: None,
+    };
     Arc::new(Site {
         store,
         nodes: Arc::new(Nodes { machine: machine.clone(), fuse }),
         blobs: Blobs::open(data).unwrap(),
         probe: Arc::new(machine.clone()),
-        identity: Operator {
-            version: "0".to_owned(),
-            domain: "apps.localhost".to_owned(),
-            router: "127.0.0.1:8443".to_owned(),
-            mrsigner: String::new(),
-            platform: "simulated".to_owned(),
-        },
+        routes: routes(data, &identity),
+        identity,
         signer: signer(),
         simulator: None,
         capacity: Room { memory_mb: 3 * 1024, cores: 99 },
         ports: 100..=199,
     })
+}
+
+/// Routes that nobody asks.
+fn routes(data: &std::path::Path, identity: &Operator) -> Routes {
+    let authority = Arc::new(Authority::open_or_create(data, Timestamp::now()).unwrap());
+    let certificates = Certificates::of_apps(authority, &identity.domain, Timestamp::now()).unwrap();
+    let upstream = Arc::new(Attested::new(Terms { simulator: None, pccs: None }));
+    let termination = Termination::new(Arc::new(certificates), upstream.clone()).unwrap();
+    Routes::new(Arc::default(), termination, upstream, identity.clone())
 }
 
 #[test]

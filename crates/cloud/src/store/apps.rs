@@ -28,6 +28,8 @@ pub struct App {
     pub cores: u64,
     /// Where users' TLS ends.
     pub tls: TlsMode,
+    /// The name that its owner brought; `None` where it is called as the operator names it.
+    pub domain: Option<String>,
     /// What its owner wants.
     pub wanted: Wanted,
     /// How it is doing.
@@ -73,6 +75,8 @@ pub struct NewApp<'a> {
     pub plan: &'a crate::store::Plan,
     /// Where users' TLS shall end.
     pub tls: TlsMode,
+    /// The name that its owner brings.
+    pub domain: Option<&'a str>,
     /// SHA-256 of its package, which was uploaded.
     pub package: &'a str,
     /// Who makes it.
@@ -139,6 +143,7 @@ fn app(row: &AnyRow) -> Result<App> {
         enclave_mb: row.natural("enclave_mb")?,
         cores: row.natural("cores")?,
         tls: row.named("tls", "a TLS mode")?,
+        domain: row.maybe_text("domain")?,
         wanted: row.named("wanted", "running or stopped")?,
         actual: row.named("actual", "a state")?,
         message: row.text("message")?,
@@ -231,12 +236,22 @@ impl Work {
         Ok((row.natural("n")?, row.natural("mb")?))
     }
 
-    /// Adds an app, wanted running; false where the project has one of that name that is wanted.
+    /// Whether an app that has not ended, of whatever project, is called by this name.
+    pub async fn domain_in_use(&mut self, domain: &str) -> Result<bool> {
+        let row = sqlx::query("SELECT COUNT(*) AS n FROM apps WHERE domain = $1 AND actual <> 'stopped'")
+            .bind(domain)
+            .fetch_one(self.on())
+            .await?;
+        Ok(row.natural("n")? > 0)
+    }
+
+    /// Adds an app, wanted running; false where the project has one of that name that is wanted, or its domain is in
+    /// use.
     pub async fn add_app(&mut self, new: &NewApp<'_>) -> Result<bool> {
         let done = sqlx::query(
             "INSERT INTO apps (id, project_id, name, plan_id, enclave_mb, cores, tls, wanted, actual, message, \
-             created_by, created_at, changed_at, expires_at) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, 'running', 'spawning', 'waits for its turn', $8, $9, $9, $10) \
+             created_by, created_at, changed_at, expires_at, domain) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, 'running', 'spawning', 'waits for its turn', $8, $9, $9, $10, $11) \
              ON CONFLICT DO NOTHING",
         )
         .bind(new.id.to_string())
@@ -249,6 +264,7 @@ impl Work {
         .bind(new.created_by.to_string())
         .bind(micros(new.created_at))
         .bind(micros(new.expires_at))
+        .bind(new.domain)
         .execute(self.on())
         .await?;
         if done.rows_affected() == 0 {

@@ -42,7 +42,10 @@ pub use self::uploads::Upload;
 use crate::error::{Error, Result};
 
 /// The migrations, oldest first. One that was released is never changed: another follows it.
-const MIGRATIONS: &[(i64, &str, &str)] = &[(1, "foundation", include_str!("migrations/0001_foundation.sql"))];
+const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (1, "foundation", include_str!("migrations/0001_foundation.sql")),
+    (2, "domains", include_str!("migrations/0002_domains.sql")),
+];
 
 /// How long a statement waits for another connection's transaction (SQLite).
 const BUSY: Duration = Duration::from_secs(10);

@@ -54,6 +54,7 @@ impl World {
             name,
             plan: &self.plan,
             tls: TlsMode::OwnerCertificate,
+            domain: None,
             package: DIGEST,
             created_by: self.user.id,
             created_at: at(1),

@@ -74,6 +74,9 @@ impl Api {
             router: "127.0.0.1:8443".to_owned(),
             mrsigner: "ab".repeat(32),
             platform: "simulated".to_owned(),
+            runtime: "process".to_owned(),
+            pccs: None,
+            simulated_root: None,
         };
         let blobs = Blobs::open(data.path()).unwrap();
         let capacity = Room { memory_mb: 8192, cores: 8 };

@@ -310,6 +310,9 @@ fn an_app_is_made_shown_and_stopped() {
             (with("expires_at", json!("2020-01-01T00:00:00Z")), "a time to come"),
             (with("expires_at", json!("9000-01-01T00:00:00Z")), "within ten years"),
             (with("tls", json!("none")), "zero-trust"),
+            (with("tls", json!("untrusted-ssl")), "the mode is measured"),
+            (with("tls", json!("owner-certificate")), "the name of the owner's certificate"),
+            (with("domain", json!("app.example")), "none but with 'owner-certificate'"),
         ] {
             let reply = api.post(&ada, &apps, wrong).await.is(422);
             assert!(reply.text().contains(word), "{word}: {}", reply.text());
@@ -392,3 +395,32 @@ fn operators_see_figures_and_readiness() {
 }
 
 use crate::bearer::Secret;
+
+#[test]
+fn an_owner_brings_a_name_of_their_own_and_no_other() {
+    on_each(|url| async move {
+        let api = Api::new(&url, Limits::default()).await;
+        let ada = api.somebody("ada", false).await;
+        let project = api.post(&ada, "/v1/projects", json!({"name": "p"})).await.is(201).json();
+        let apps = format!("/v1/projects/{}/apps", project["id"].as_str().unwrap());
+        for domain in [
+            "",
+            "localhost",
+            "App.example",
+            "app.example.",
+            "127.0.0.1",
+            "a b.example",
+            "apps.localhost",
+            "x.apps.localhost",
+            "x.config.apps.localhost",
+            "*.example",
+        ] {
+            let order = json!({
+                "name": "web", "plan": "small", "package": "0".repeat(64),
+                "tls": "owner-certificate", "domain": domain,
+            });
+            let reply = api.post(&ada, &apps, order).await.is(422);
+            assert!(reply.text().contains("domain: expected"), "{domain}: {}", reply.text());
+        }
+    });
+}

@@ -33,6 +33,11 @@ fn anothers_is_answered_as_nothing() {
             ("PUT", format!("/v1/projects/{project}/uploads/{package}"), Some(size)),
             ("PATCH", format!("/v1/projects/{project}/uploads/{package}"), Some(json!({}))),
             ("DELETE", format!("/v1/projects/{project}/uploads/{package}"), None),
+            (
+                "POST",
+                format!("/v1/projects/{project}/uploads/{package}/assemble"),
+                Some(json!({"parts": [{"sha256": package, "size": PACKAGE.len()}]})),
+            ),
             ("GET", format!("/v1/projects/{project}/apps"), None),
             ("POST", format!("/v1/projects/{project}/apps"), Some(wanted.clone())),
             ("GET", format!("/v1/apps/{app}"), None),

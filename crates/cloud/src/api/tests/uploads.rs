@@ -115,3 +115,55 @@ fn of_two_pieces_at_once_one_is_taken() {
         assert_eq!(api.get(&ada, &path).await.is(200).json()["complete"], true);
     });
 }
+
+#[test]
+fn a_whole_is_made_of_parts_that_are_there() {
+    on_each(|url| async move {
+        let limits = Limits { upload_bytes: 1000, ..Limits::default() };
+        let api = Api::new(&url, limits).await;
+        let ada = api.somebody("ada", false).await;
+        let project = project(&api, &ada, "p").await;
+        let place = |bytes: &[u8]| format!("/v1/projects/{project}/uploads/{}", sha256(bytes));
+        let (one, two): (&[u8], &[u8]) = (b"a layer, ", b"and code");
+        let whole = [one, two, one].concat();
+        let part = |bytes: &[u8]| json!({"sha256": sha256(bytes), "size": bytes.len()});
+        let parts = json!({"parts": [part(one), part(two), part(one)]});
+        let assemble = format!("{}/assemble", place(&whole));
+        let reply = api.post(&ada, &assemble, parts.clone()).await.is(409);
+        assert!(reply.text().contains(&sha256(one)), "it says what is missing: {}", reply.text());
+        for bytes in [one, two] {
+            api.put(&ada, &place(bytes), json!({"size": bytes.len()})).await.is(201);
+            append(&api, &ada, &place(bytes), 0, bytes).await.is(200);
+        }
+        let made = api.post(&ada, &assemble, parts.clone()).await.is(201).json();
+        assert_eq!((&made["complete"], &made["size"]), (&json!(true), &json!(whole.len())));
+        let file = api.shared.blobs.path(project.parse().unwrap(), &sha256(&whole));
+        assert_eq!(std::fs::read(file).unwrap(), whole);
+        assert_eq!(api.post(&ada, &assemble, parts).await.is(200).json(), made, "it is there already");
+
+        // The digest decides, and what it refuses leaves nothing.
+        let other = format!("{}/assemble", place(b"something else"));
+        let reply = api.post(&ada, &other, json!({"parts": [part(one)]})).await.is(422);
+        assert!(reply.text().contains("SHA-256"), "{}", reply.text());
+        api.get(&ada, &place(b"something else")).await.is(404);
+
+        let wrong_size = json!({"parts": [{"sha256": sha256(one), "size": one.len() + 1}]});
+        api.post(&ada, &other, wrong_size).await.is(409);
+        for bad in [
+            json!({"parts": []}),
+            json!({"parts": [{"sha256": sha256(one), "size": 0}]}),
+            json!({"parts": [{"sha256": sha256(one), "size": 1001}]}),
+            json!({"parts": [{"sha256": sha256(one), "size": u64::MAX}, part(two)]}),
+            json!({"parts": vec![part(one); 1001]}),
+        ] {
+            api.post(&ada, &other, bad).await.is(422);
+        }
+
+        // Another project has none of these parts, whatever their digest.
+        let eve = api.somebody("eve", false).await;
+        let theirs = super::project(&api, &eve, "q").await;
+        let theirs = format!("/v1/projects/{theirs}/uploads/{}/assemble", sha256(one));
+        api.post(&eve, &theirs, json!({"parts": [part(one)]})).await.is(409);
+        api.post(&eve, &assemble, json!({"parts": [part(one)]})).await.is(404);
+    });
+}
