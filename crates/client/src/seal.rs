@@ -10,10 +10,10 @@ use secrets::seal::{Payload, Recipient, SealingPublicKey};
 use crate::error::Error;
 use crate::records::{Origin, Record};
 
-/// Seals for the enclave of this record, which must be one that `verify` made and that holds now: a node which the
-/// operator spawned and checked itself says nothing to the owner of secrets.
+/// Seals for the enclave of this record, which must be one that the owner of secrets made, by `verify` or by a
+/// deployment, and that holds now: a node which the operator spawned and checked itself says nothing to that owner.
 pub fn seal(record: &Record, payload: &Payload, now: Timestamp) -> Result<Vec<u8>, Error> {
-    if record.origin() != Origin::Verify {
+    if !matches!(record.origin(), Origin::Verify | Origin::Deployed) {
         return Err(Error::Origin { wanted_for: "sealing", found: record.origin().as_str() });
     }
     record.check_current(now)?;

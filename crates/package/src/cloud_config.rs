@@ -9,6 +9,7 @@
 //! hardware = "small"                     # a plan of the backend; without it the smallest that holds the package
 //! expiration_date = "2027-01-31 18:00"   # UTC where no offset is given; without it the backend's usual time
 //! secrets = "secrets.json"               # sent to the verified enclave, and to nobody else
+//! sealed_secrets = "secrets_to_seal.json"   # the same, sealed besides: safe from who records and waits
 //!
 //! [cloud.ssl]                            # serve this certificate instead of the enclave's own
 //! domain_name = "app.example"
@@ -46,6 +47,8 @@ pub struct CloudConfig {
     pub expires_at: Option<Timestamp>,
     /// The file of secrets, relative to `mse.toml`.
     pub secrets: Option<String>,
+    /// The file of secrets to seal, relative to `mse.toml`.
+    pub sealed_secrets: Option<String>,
     /// The owner's certificate.
     pub ssl: Option<Ssl>,
 }
@@ -72,6 +75,7 @@ struct Raw {
     hardware: Option<String>,
     expiration_date: Option<toml::Value>,
     secrets: Option<String>,
+    sealed_secrets: Option<String>,
     ssl: Option<Ssl>,
 }
 
@@ -93,6 +97,7 @@ impl CloudConfig {
             ("cloud.code", raw.code.as_ref()),
             ("cloud.tests", raw.tests.as_ref()),
             ("cloud.secrets", raw.secrets.as_ref()),
+            ("cloud.sealed_secrets", raw.sealed_secrets.as_ref()),
             ("cloud.ssl.private_key", raw.ssl.as_ref().map(|ssl| &ssl.private_key)),
             ("cloud.ssl.certificate", raw.ssl.as_ref().map(|ssl| &ssl.certificate)),
         ];
@@ -129,6 +134,7 @@ impl CloudConfig {
             hardware: raw.hardware,
             expires_at,
             secrets: raw.secrets,
+            sealed_secrets: raw.sealed_secrets,
             ssl: raw.ssl.map(|ssl| Ssl { domain_name: ssl.domain_name.to_ascii_lowercase(), ..ssl }),
         })
     }
