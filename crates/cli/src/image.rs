@@ -127,23 +127,24 @@ pub fn build<'a>(
 
 /// Saves a built image into a file, without the CA of its build.
 pub fn save(draft: &Draft<'_>, args: &BuildArgs, reference: &str, to: &Path) -> anyhow::Result<()> {
-    let saving = || format!("cannot write {}", to.display());
     if args.build_ca.is_none() {
-        let mut file = BufWriter::new(create(to)?);
-        draft.engine.save(draft.tag(), &mut file)?;
-        return file.flush().with_context(saving);
+        return save_reference(draft.engine, draft.tag(), to);
     }
     let scratch = Scratch::inside(to.parent().unwrap_or(Path::new(".")), ".mse-image-")?;
     let whole = scratch.path().join("image.tar");
-    let mut file = BufWriter::new(create(&whole)?);
-    draft.engine.save(draft.tag(), &mut file)?;
-    file.flush().with_context(saving)?;
-    drop(file);
+    save_reference(draft.engine, draft.tag(), &whole)?;
     let image = Image::open(&whole)?.without_layers_below(CA_DIRECTORY)?;
     let variables: Vec<&str> = ca_variables().collect();
     let mut file = BufWriter::new(create(to)?);
     image.write_archive(reference, &variables, &mut file)?;
-    file.flush().with_context(saving)
+    file.flush().with_context(|| format!("cannot write {}", to.display()))
+}
+
+/// Saves an image of the engine into a file as it is.
+pub fn save_reference(engine: &Engine, reference: &str, to: &Path) -> anyhow::Result<()> {
+    let mut file = BufWriter::new(create(to)?);
+    engine.save(reference, &mut file)?;
+    file.flush().with_context(|| format!("cannot write {}", to.display()))
 }
 
 fn create(path: &Path) -> anyhow::Result<File> {

@@ -3,6 +3,7 @@
 //! This crate parses command lines, calls the crates below it and prints what they answer.
 
 mod base_image;
+mod cloud;
 mod collateral;
 mod completions;
 mod connect;
@@ -46,6 +47,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Home(home::Args),
+    Cloud(cloud::Args),
     BaseImage(base_image::Args),
     Connect(connect::Args),
     Demo(demo::Args),
@@ -71,6 +73,7 @@ fn run() -> ExitCode {
     let cli = Cli::parse_from(with_default_environment(env::args_os().collect()));
     let result = match cli.command {
         Command::Home(args) => home::run(args),
+        Command::Cloud(args) => cloud::run(args),
         Command::BaseImage(args) => base_image::run(args),
         Command::Connect(args) => connect::run(&args),
         Command::Demo(args) => demo::run(&args),

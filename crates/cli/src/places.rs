@@ -30,6 +30,11 @@ pub fn records() -> anyhow::Result<PathBuf> {
     Ok(state()?.join("records"))
 }
 
+/// The login to a backend, and what was deployed there.
+pub fn cloud() -> anyhow::Result<PathBuf> {
+    Ok(state()?.join("cloud"))
+}
+
 /// The key that signs this operator's enclaves.
 pub fn signer_key() -> anyhow::Result<PathBuf> {
     Ok(config()?.join("signer-key.pem"))

@@ -24,31 +24,31 @@ use crate::{embedded, places, plain_http, provider_tests};
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    project: ProjectArgs,
+    pub project: ProjectArgs,
     /// The Dockerfile, if not the one in the project. Where no engine can build it the application is served natively,
     /// with the requirements.txt that lies beside it.
     #[arg(long, value_name = "FILE")]
-    dockerfile: Option<PathBuf>,
+    pub dockerfile: Option<PathBuf>,
     /// What makes the environment that the application runs in.
     #[arg(long, value_enum, default_value_t)]
-    builder: BuilderChoice,
+    pub builder: BuilderChoice,
     #[command(flatten)]
-    build: BuildArgs,
+    pub build: BuildArgs,
     /// Secrets for the application; `secrets.json` of the project without it.
     #[arg(long, value_name = "FILE")]
-    secrets: Option<PathBuf>,
+    pub secrets: Option<PathBuf>,
     /// Secrets that will be sealed; `secrets_to_seal.json` of the project without it.
     #[arg(long, value_name = "FILE")]
-    sealed_secrets: Option<PathBuf>,
+    pub sealed_secrets: Option<PathBuf>,
     /// Serve until Ctrl-C instead of running the tests.
     #[arg(long)]
-    no_tests: bool,
+    pub no_tests: bool,
     /// The port; any free one without it.
     #[arg(long)]
-    port: Option<u16>,
+    pub port: Option<u16>,
     /// Seconds to wait for the application.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
-    timeout: u64,
+    pub timeout: u64,
 }
 
 /// Serves, waits for the health check, tests.

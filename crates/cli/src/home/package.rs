@@ -100,26 +100,63 @@ impl ProjectArgs {
 pub fn run(args: &Args) -> anyhow::Result<Exit> {
     let (project, _) = args.project.open()?;
     let dockerfile = dockerfile(args.dockerfile.as_deref(), &args.project)?;
-    let engine = engine_for(args.builder, &dockerfile, &args.build)?;
-    let built = match engine {
-        Some(engine) => {
-            let scratch = Scratch::new()?;
-            let saved = scratch.path().join("image.tar");
-            let draft = image::build(&engine, &args.project.folder(), &dockerfile, &args.build)?;
-            image::save(&draft, &args.build, draft.tag(), &saved)?;
-            drop(draft);
-            build(&project, args.encrypt, &args.output, Builder::Saved(&saved))?
-        }
-        None => {
-            let (interpreter, node_files) = (Interpreter::discover()?, embedded::node_files());
-            let cache = places::cache()?.join("packages");
-            let native =
-                Builder::Native { interpreter: &interpreter, node_files: &node_files, cache: &cache };
-            build(&project, args.encrypt, &args.output, native)?
-        }
+    let source = ImageSource {
+        folder: &args.project.folder(),
+        dockerfile: &dockerfile,
+        builder: args.builder,
+        build: &args.build,
+        ready: None,
     };
+    let built = make(&project, &source, args.encrypt, &args.output)?;
     report(&built, args.format)?;
     Ok(Exit::Done)
+}
+
+/// Where the image of a package comes from.
+pub struct ImageSource<'a> {
+    /// The project's directory: what a Dockerfile can copy from.
+    pub folder: &'a Path,
+    /// The Dockerfile, which may be missing.
+    pub dockerfile: &'a Path,
+    /// What makes the image.
+    pub builder: BuilderChoice,
+    /// How a Dockerfile is built.
+    pub build: &'a BuildArgs,
+    /// An image that the engine has already: nothing is built then.
+    pub ready: Option<&'a str>,
+}
+
+/// Makes a package of a project in `output`. An interruption leaves nothing there.
+pub fn make(
+    project: &Project,
+    source: &ImageSource<'_>,
+    encrypt: bool,
+    output: &Path,
+) -> anyhow::Result<Built> {
+    if let Some(reference) = source.ready {
+        let engine = image::engine()?;
+        if !engine.has_image(reference)? {
+            return Err(Failure::failed(format!("the engine has no image {reference}"))
+                .hint("build or load it first, or leave `docker` out of mse.toml to build the project's own")
+                .into());
+        }
+        let scratch = Scratch::new()?;
+        let saved = scratch.path().join("image.tar");
+        image::save_reference(&engine, reference, &saved)?;
+        return build(project, encrypt, output, Builder::Saved(&saved));
+    }
+    if let Some(engine) = engine_for(source.builder, source.dockerfile, source.build)? {
+        let scratch = Scratch::new()?;
+        let saved = scratch.path().join("image.tar");
+        let draft = image::build(&engine, source.folder, source.dockerfile, source.build)?;
+        image::save(&draft, source.build, draft.tag(), &saved)?;
+        drop(draft);
+        return build(project, encrypt, output, Builder::Saved(&saved));
+    }
+    let (interpreter, node_files) = (Interpreter::discover()?, embedded::node_files());
+    let cache = places::cache()?.join("packages");
+    let native = Builder::Native { interpreter: &interpreter, node_files: &node_files, cache: &cache };
+    build(project, encrypt, output, native)
 }
 
 /// The Dockerfile's name in a project.
