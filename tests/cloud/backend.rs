@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -26,18 +27,24 @@ impl Backend {
     pub fn start_with_key_log() -> Backend {
         let data = TempDir::new().unwrap();
         let more = format!("[diagnosis]\nkey_log = {:?}\n", data.path().join(KEY_LOG));
-        Backend::start_in(data, &more)
+        Backend::start_in(data, &more, 10)
     }
 
     /// With what is usual, and `more` in its `cloud.toml`.
     pub fn start(more: &str) -> Backend {
-        Backend::start_in(TempDir::new().unwrap(), more)
+        Backend::start_in(TempDir::new().unwrap(), more, 10)
     }
 
-    fn start_in(data: TempDir, more: &str) -> Backend {
-        let nodes = free_port();
+    /// On this database, with so many ports for nodes.
+    pub fn start_with(database: &Database, more: &str, nodes: u16) -> Backend {
+        let url = database.url.as_ref().map_or_else(String::new, |url| format!("database = {url:?}\n"));
+        Backend::start_in(TempDir::new().unwrap(), &format!("{url}{more}"), nodes)
+    }
+
+    fn start_in(data: TempDir, more: &str, nodes: u16) -> Backend {
         // A range of its own: tests run side by side.
-        let config = format!("{more}\n[ports]\nfirst = {nodes}\nlast = {}\n", nodes + 9);
+        let first = free_ports(nodes);
+        let config = format!("{more}\n[ports]\nfirst = {first}\nlast = {}\n", first + nodes - 1);
         let mut backend = Backend { data, config, listen: free_port(), router: free_port(), child: None };
         backend.run();
         backend
@@ -184,6 +191,12 @@ impl Backend {
         .collect()
     }
 
+    /// The nodes that the runtime knows, by name.
+    pub fn nodes(&self) -> Vec<String> {
+        let records = fs::read_dir(self.data().join("runtime/nodes")).unwrap();
+        records.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect()
+    }
+
     /// Every file of the operator's, with its content.
     pub fn everything(&self) -> Vec<(PathBuf, Vec<u8>)> {
         let mut files = Vec::new();
@@ -249,4 +262,46 @@ fn program() -> PathBuf {
     let program = Path::new(env!("CARGO_BIN_EXE_mse")).with_file_name("mse-cloud");
     assert!(program.is_file(), "{} is missing: cargo build --package mse-cloud", program.display());
     program
+}
+
+/// A run of ports that no other test is given.
+fn free_ports(count: u16) -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let start = u16::try_from(std::process::id() % 40).unwrap() * 100;
+    let first = 16_000 + (start + NEXT.fetch_add(count, Ordering::Relaxed)) % 9_000;
+    first.min(25_999 - count)
+}
+
+/// Where a backend keeps what it knows.
+pub struct Database {
+    /// A PostgreSQL database; none for SQLite in the data directory.
+    url: Option<String>,
+    server: String,
+}
+
+/// Runs a test on SQLite, and on PostgreSQL where `MSE_TEST_POSTGRES` is the URL of a server on which databases may be made
+/// with `psql`.
+pub fn on_each_database(test: impl Fn(&Database)) {
+    test(&Database { url: None, server: String::new() });
+    let Ok(server) = std::env::var("MSE_TEST_POSTGRES") else {
+        eprintln!("PostgreSQL is skipped: MSE_TEST_POSTGRES is not set");
+        return;
+    };
+    let name = format!("mse_test_{}", uuid::Uuid::new_v4().simple());
+    psql(&server, &format!("CREATE DATABASE {name}"));
+    let (base, _) = server.rsplit_once('/').unwrap();
+    test(&Database { url: Some(format!("{base}/{name}")), server });
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        if let Some((_, name)) = self.url.as_ref().and_then(|url| url.rsplit_once('/')) {
+            psql(&self.server, &format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"));
+        }
+    }
+}
+
+fn psql(server: &str, statement: &str) {
+    let output = Command::new("psql").args([server, "--quiet", "--command", statement]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }

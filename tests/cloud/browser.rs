@@ -30,7 +30,7 @@ impl Browser {
         self.certutil(&["-A", "-t", "C,,", "-n", name, "-i", certificate.to_str().unwrap()]);
     }
 
-    /// Opens an address; the page, or the browser's own words why not, as HTML.
+    /// Opens an address; the page as HTML, or the browser's own words why not.
     pub fn open(&self, url: &str) -> String {
         let profile = format!("--user-data-dir={}", self.home.path().join("profile").display());
         let output = Command::new("timeout")
@@ -44,8 +44,12 @@ impl Browser {
             .output()
             .unwrap();
         let page = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(!page.trim().is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
-        page
+        if !page.trim().is_empty() {
+            return page;
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        let refusal = said.lines().find(|line| line.contains("Page load failed"));
+        refusal.unwrap_or_else(|| panic!("{said}")).to_owned()
     }
 
     fn certutil(&self, arguments: &[&str]) {

@@ -12,5 +12,6 @@ mod hostile;
 mod installation;
 mod operators_attacks;
 mod scenarios;
+mod storm;
 mod walk_through;
 mod wiretap;

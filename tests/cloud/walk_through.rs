@@ -1,11 +1,15 @@
 //! The README's walk-through, and what else an owner does.
 
-use crate::backend::Backend;
+use crate::backend::{self, Backend, Database};
 use crate::installation::Installation;
 
 #[test]
 fn from_a_scaffold_to_an_app_and_back() {
-    let backend = Backend::start("");
+    backend::on_each_database(walk_through);
+}
+
+fn walk_through(database: &Database) {
+    let backend = Backend::start_with(database, "", 10);
     let owner = Installation::new();
     owner.run("cloud list", 1);
     let said = owner.run(

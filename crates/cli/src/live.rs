@@ -3,14 +3,12 @@
 use std::time::Duration;
 
 use attestation::judgement::{Judgement, Verified};
-use attestation::ratls::{Claims, RatlsCertificate};
-use attestation::{Arguments, Evidence, Expected, Policy, TrustAnchors};
+use attestation::{Evidence, Expected, Policy, TrustAnchors};
 use client::collate::{Sources, says_simulated};
 use client::live::{self, ChannelKind, Live};
 use client::records::Store;
 use client::target::Target;
 use jiff::Timestamp;
-use uuid::Uuid;
 
 use crate::{collateral, places};
 
@@ -46,7 +44,7 @@ pub fn verify(target: &Target, terms: &Terms, records: &Store) -> anyhow::Result
         nonce_issued_at: records.nonce_issued_at(&nonce)?,
         ..terms.expected.clone()
     };
-    let evidence = live.with(collateral(&live, terms)?, arguments(target, &live)?);
+    let evidence = live.with(collateral(&live, terms)?, live.own_arguments()?);
     match attestation::admit(evidence, &terms.anchors, &terms.policy, &expected, Timestamp::now()) {
         Err(refused) => Ok(Outcome::Refused(Box::new(refused.judgement))),
         Ok(verified) => {
@@ -54,23 +52,6 @@ pub fn verify(target: &Target, terms: &Terms, records: &Store) -> anyhow::Result
             Ok(Outcome::Accepted(Box::new(verified), kind))
         }
     }
-}
-
-/// What the node says of itself, in the form of `args.toml`; the operator's own file is not asked.
-fn arguments(target: &Target, live: &Live) -> anyhow::Result<Arguments> {
-    let certificate = RatlsCertificate::parse(live.certificate())?;
-    let claims = Claims::decode(live.claims())?;
-    let lifetime = certificate.not_after.duration_since(certificate.not_before);
-    Ok(Arguments {
-        host: certificate.hosts.first().cloned().unwrap_or_default(),
-        port: target.port(),
-        size_mb: 0,
-        days: u32::try_from(lifetime.as_hours() / 24).unwrap_or(0),
-        subject: certificate.subject,
-        app_id: claims.app.map(|app| Uuid::from_bytes(app.app_id).to_string()).unwrap_or_default(),
-        platform: if says_simulated(live.quote()) { "simulated" } else { "sgx" }.to_owned(),
-        runtime: "not told".to_owned(),
-    })
 }
 
 fn collateral(live: &Live, terms: &Terms) -> anyhow::Result<attestation::Collateral> {

@@ -9,10 +9,14 @@ use std::time::{Duration, Instant};
 use attestation::collateral::Collateral;
 use attestation::evidence::{Arguments, Evidence};
 use attestation::judgement::Verified;
-use attestation::ratls::{Claims, LiveEvidence, MAX_LIVE_EVIDENCE_BYTES, NONCE_BYTES, TlsMode};
+use attestation::ratls::{
+    Claims, LiveEvidence, MAX_LIVE_EVIDENCE_BYTES, NONCE_BYTES, RatlsCertificate, TlsMode,
+};
 use http::{Method, StatusCode};
+use uuid::Uuid;
 
 use crate::channel::{Channel, Peer};
+use crate::collate::says_simulated;
 use crate::error::Error;
 use crate::exchange::{Question, ask};
 use crate::target::Target;
@@ -110,6 +114,29 @@ impl Live {
     /// The peer of the connection that the evidence came over.
     pub fn peer(&self) -> &Peer {
         &self.peer
+    }
+
+    /// What the node says of itself, in the form of `args.toml`: for who verifies the node and has no file of its
+    /// operator's. The size of the enclave is not among it.
+    pub fn own_arguments(&self) -> Result<Arguments, Error> {
+        let unexpected = |error: attestation::Error| Error::UnexpectedAnswer {
+            target: self.target.to_string(),
+            expected: "an RA-TLS certificate and the claims of a node",
+            found: error.to_string(),
+        };
+        let certificate = RatlsCertificate::parse(&self.evidence.certificate).map_err(unexpected)?;
+        let claims = Claims::decode(&self.evidence.claims).map_err(unexpected)?;
+        let lifetime = certificate.not_after.duration_since(certificate.not_before);
+        Ok(Arguments {
+            host: certificate.hosts.first().cloned().unwrap_or_default(),
+            port: self.target.port(),
+            size_mb: 0,
+            days: u32::try_from(lifetime.as_hours() / 24).unwrap_or(0),
+            subject: certificate.subject,
+            app_id: claims.app.map(|app| Uuid::from_bytes(app.app_id).to_string()).unwrap_or_default(),
+            platform: if says_simulated(&self.evidence.quote) { "simulated" } else { "sgx" }.to_owned(),
+            runtime: "not told".to_owned(),
+        })
     }
 
     /// The same as an evidence file, to be verified.

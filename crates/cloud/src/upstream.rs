@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use attestation::trust::SimulatedRoot;
-use attestation::{Arguments, Expected, Policy, TrustAnchors};
+use attestation::{Expected, Policy, TrustAnchors};
 use client::channel::Channel;
 use client::collate::Sources;
 use client::live;
@@ -154,17 +154,7 @@ fn verify(terms: &Terms, place: &Place, target: &Target) -> Result<Record, Failu
         nonce_issued_at: Some(now),
         ..Expected::default()
     };
-    let arguments = Arguments {
-        host: target.host(),
-        port: target.port(),
-        size_mb: 0,
-        days: 0,
-        subject: String::new(),
-        app_id: place.app.to_string(),
-        platform: if terms.simulator.is_some() { "simulated" } else { "sgx" }.to_owned(),
-        runtime: String::new(),
-    };
-    let evidence = live.with(collateral, arguments);
+    let evidence = live.with(collateral, live.own_arguments()?);
     let verified =
         attestation::admit(evidence, &anchors, &Policy::strict(), &expected, now).map_err(|refused| {
             let failed: Vec<_> = refused.judgement.failures().map(|check| check.id.to_string()).collect();

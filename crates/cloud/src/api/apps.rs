@@ -6,13 +6,16 @@ use std::io::Write;
 use std::sync::Arc;
 
 use axum::Json;
+use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use futures_util::stream::{self, Stream};
 use http::{StatusCode, header};
 use jiff::{SignedDuration, Timestamp};
 use package::Package;
 use runtime::{NodeName, Runtime};
 use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
@@ -332,27 +335,82 @@ pub async fn stop_app(
     Ok((StatusCode::ACCEPTED, Json(App::of(&shared, app))))
 }
 
-/// What the operator sees of an app's log: at most the last MiB. Empty before its node was made and after it ended.
-#[utoipa::path(get, path = "/v1/apps/{app}/logs", tag = "apps", params(("app" = Uuid, Path)),
+/// How much of a log.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub struct HowMuch {
+    /// All of it, and then what is added, until the node ends.
+    #[param(required = false)]
+    #[serde(default)]
+    follow: bool,
+}
+
+/// What the operator sees of an app's log: at most the last MiB, unless it is followed. Empty before its node was made
+/// and after it ended.
+#[utoipa::path(get, path = "/v1/apps/{app}/logs", tag = "apps", params(("app" = Uuid, Path), HowMuch),
     responses((status = 200, body = String, content_type = "text/plain; charset=utf-8")))]
 pub async fn app_logs(
     caller: Caller,
     State(shared): State<Arc<Shared>>,
     At(app): At<Uuid>,
+    Asking(how_much): Asking<HowMuch>,
 ) -> Result<Response> {
     let app = found(&shared, &caller, app).await?;
     let name = app.node.and_then(|node| node.parse::<NodeName>().ok());
-    let _turn = shared.readers.acquire().await.map_err(|_| Problem::unavailable())?;
-    let nodes = shared.nodes.clone();
-    let read = tokio::task::spawn_blocking(move || tail(nodes.as_ref(), name));
-    let log = read.await.map_err(Error::from)?.map_err(Error::from)?;
     // What the application printed may be anything.
     let headers = [
         (header::CONTENT_TYPE, "text/plain; charset=utf-8"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::CACHE_CONTROL, "no-store"),
     ];
+    let nodes = shared.nodes.clone();
+    if how_much.follow {
+        let place = shared.followers.clone().try_acquire_owned().map_err(|_| Problem::unavailable())?;
+        let (reader, mut out) = Follower::pair();
+        tokio::task::spawn_blocking(move || {
+            let _place = place;
+            // However it ends, the reader sees the end of the log.
+            name.map(|name| nodes.logs(&name, true, &mut out))
+        });
+        return Ok((headers, Body::from_stream(reader)).into_response());
+    }
+    let _turn = shared.readers.acquire().await.map_err(|_| Problem::unavailable())?;
+    let read = tokio::task::spawn_blocking(move || tail(nodes.as_ref(), name));
+    let log = read.await.map_err(Error::from)?.map_err(Error::from)?;
     Ok((headers, String::from_utf8_lossy(&log).into_owned()).into_response())
+}
+
+/// Hands on what is written, as text, to somebody who may be gone.
+struct Follower(mpsc::Sender<std::io::Result<Bytes>>);
+
+impl Follower {
+    /// What is written to the second is read from the first. A reader that is slow holds up the writer.
+    fn pair() -> (impl Stream<Item = std::io::Result<Bytes>>, Follower) {
+        let (sender, receiver) = mpsc::channel(16);
+        let reader = stream::unfold(receiver, |mut receiver| async move {
+            let next = receiver.recv().await?;
+            Some((next, receiver))
+        });
+        (reader, Follower(sender))
+    }
+
+    fn gone() -> std::io::Error {
+        std::io::ErrorKind::BrokenPipe.into()
+    }
+}
+
+impl Write for Follower {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let text = String::from_utf8_lossy(bytes).into_owned();
+        self.0.blocking_send(Ok(text.into())).map_err(|_| Follower::gone())?;
+        Ok(bytes.len())
+    }
+
+    /// Called also where nothing is written: the reader may be gone.
+    fn flush(&mut self) -> std::io::Result<()> {
+        if self.0.is_closed() { Err(Follower::gone()) } else { Ok(()) }
+    }
 }
 
 fn tail(nodes: &dyn Runtime, name: Option<NodeName>) -> std::result::Result<Vec<u8>, runtime::Error> {
@@ -399,5 +457,26 @@ mod tests {
             assert!(tail.0.len() <= 5 * LOG);
         }
         assert_eq!(tail.end(), vec![9; LOG]);
+    }
+
+    #[test]
+    fn a_log_is_followed_until_one_end_is_gone() {
+        use futures_util::StreamExt;
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let (reader, mut out) = Follower::pair();
+        let writer = std::thread::spawn(move || {
+            out.write_all(b"one ").unwrap();
+            out.flush().unwrap();
+            out.write_all("tw\u{f6}".as_bytes()).unwrap();
+        });
+        let pieces: Vec<_> = runtime.block_on(reader.collect());
+        writer.join().unwrap();
+        let text: Vec<u8> = pieces.into_iter().flat_map(|piece| piece.unwrap().to_vec()).collect();
+        assert_eq!(text, "one tw\u{f6}".as_bytes());
+
+        let (reader, mut out) = Follower::pair();
+        drop(reader);
+        assert!(out.flush().is_err(), "nobody reads, though nothing is written");
+        assert!(out.write(b"x").is_err());
     }
 }

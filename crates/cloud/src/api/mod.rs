@@ -52,6 +52,9 @@ use crate::store::{Quota, Store};
 /// Packages and logs read at once.
 const READERS: usize = 2;
 
+/// Logs followed at once.
+const FOLLOWERS: usize = 64;
+
 /// What clients may use.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Limits {
@@ -94,6 +97,7 @@ pub struct Shared {
     callers: Buckets<Uuid>,
     strangers: Buckets<IpAddr>,
     readers: Semaphore,
+    followers: Arc<Semaphore>,
     document: Bytes,
 }
 
@@ -120,6 +124,7 @@ impl Shared {
             callers: Buckets::new(limits.caller),
             strangers: Buckets::new(limits.stranger),
             readers: Semaphore::new(READERS),
+            followers: Arc::new(Semaphore::new(FOLLOWERS)),
             document: document::text().into(),
         }
     }
