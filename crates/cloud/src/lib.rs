@@ -10,12 +10,13 @@
 //! * [`routes`]: what the public port leads where; [`upstream`]: the attested way to a node where TLS ends there;
 //! * [`api`]: what clients ask for, over HTTP; [`authority`] and [`server`]: the TLS around it; [`key_log`]: its keys, if
 //!   the operator wants them;
-//! * [`config`], [`serve`]: the program.
+//! * [`config`], [`serve`], [`backup`]: the program.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod api;
 pub mod authority;
+pub mod backup;
 pub mod bearer;
 pub mod blobs;
 pub mod config;

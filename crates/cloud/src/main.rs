@@ -24,6 +24,19 @@ struct Cli {
 enum Verb {
     /// Serve until SIGTERM or SIGINT. Nodes go on running, and are adopted by the next start.
     Serve(Serve),
+    /// Save the database of a data directory to a new file. The backend may be running.
+    Backup(Saved),
+    /// Put a backup in the place of the database of a data directory. The backend must not be running.
+    Restore(Saved),
+}
+
+#[derive(clap::Args)]
+struct Saved {
+    /// Where everything is kept; $XDG_STATE_HOME/mse-cloud without it.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// The backup.
+    file: PathBuf,
 }
 
 #[derive(clap::Args)]
@@ -64,9 +77,15 @@ enum LogFormat {
 }
 
 fn main() -> ExitCode {
-    let Verb::Serve(args) = Cli::parse().verb;
-    start_log(&args);
-    match serve(&args) {
+    let done = match Cli::parse().verb {
+        Verb::Serve(args) => {
+            start_log(&args);
+            serve(&args)
+        }
+        Verb::Backup(args) => backup(&args),
+        Verb::Restore(args) => restore(&args),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -98,12 +117,8 @@ fn serve(args: &Serve) -> anyhow::Result<()> {
     };
     config.listen = args.listen.unwrap_or(config.listen);
     config.router = args.router.unwrap_or(config.router);
-    let data = match &args.data {
-        Some(data) => data.clone(),
-        None => default_data()?,
-    };
-    let runtime = tokio::runtime::Runtime::new().context("cannot start threads")?;
-    runtime.block_on(async {
+    let data = directory(args.data.as_ref())?;
+    block_on(async {
         // Before anything is made: who asks to end is heard from the first moment on.
         let (mut terminate, mut interrupt) =
             (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -126,6 +141,35 @@ fn serve(args: &Serve) -> anyhow::Result<()> {
             .await;
         Ok(())
     })
+}
+
+fn backup(args: &Saved) -> anyhow::Result<()> {
+    let data = directory(args.data.as_ref())?;
+    block_on(async { Ok(cloud::backup::save(&data, &args.file).await?) })?;
+    eprintln!(
+        "Saved {}. Keys and nodes are files of {}: copy those that must not be lost.",
+        args.file.display(),
+        data.display()
+    );
+    Ok(())
+}
+
+fn restore(args: &Saved) -> anyhow::Result<()> {
+    let data = directory(args.data.as_ref())?;
+    let kept = block_on(async { Ok(cloud::backup::restore(&data, &args.file).await?) })?;
+    eprintln!("Restored {} into {}", args.file.display(), data.display());
+    if let Some(kept) = kept {
+        eprintln!("What was there is {}", kept.display());
+    }
+    Ok(())
+}
+
+fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Runtime::new().context("cannot start threads")?.block_on(work)
+}
+
+fn directory(named: Option<&PathBuf>) -> anyhow::Result<PathBuf> {
+    named.cloned().map_or_else(default_data, Ok)
 }
 
 fn default_data() -> anyhow::Result<PathBuf> {

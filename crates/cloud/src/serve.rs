@@ -51,6 +51,9 @@ use crate::upstream::{Attested, Terms};
 /// The first operator's token.
 pub const FIRST_TOKEN: &str = "first-token";
 
+/// The database in the data directory.
+pub const DATABASE: &str = "mse.db";
+
 /// What is on offer at the beginning: name, enclave size in MB, cores.
 const PLANS: [(&str, u64, u64); 3] = [("small", 1024, 1), ("medium", 4096, 2), ("large", 16384, 4)];
 
@@ -81,7 +84,7 @@ impl Backend {
         let lock = claim_directory(data)?;
         let store = match &config.database {
             Some(url) => Store::open(url).await?,
-            None => Store::open_file(&data.join("mse.db")).await?,
+            None => Store::open_file(&data.join(DATABASE)).await?,
         };
         let claim = store.claim().await?;
         let now = store::now();
@@ -133,6 +136,7 @@ impl Backend {
             config.room(),
             config.limits(),
         ));
+        shared.has_public_port(router.clone());
         let server = Server::bind(config.listen, of_api.server()?, api::router(shared.clone())).await?;
         let site = Arc::new(Site {
             store,
@@ -247,7 +251,7 @@ fn collateral_endpoint(installation: Installation, listen: SocketAddr, data: &Pa
 }
 
 /// Makes the directory, for its owner alone, and takes its lock.
-fn claim_directory(data: &Path) -> Result<File> {
+pub(crate) fn claim_directory(data: &Path) -> Result<File> {
     use std::os::unix::fs::DirBuilderExt;
     fs::DirBuilder::new().recursive(true).mode(0o700).create(data).map_err(Error::file("make", data))?;
     let path = data.join(".lock");

@@ -86,9 +86,67 @@ impl Figures {
     }
 }
 
+/// What the public port counted, in the same format: of all apps together.
+pub fn of_router(metrics: &router::Metrics) -> String {
+    let mut text = String::new();
+    // Writing to a string cannot fail.
+    let _ = write_router(&mut text, metrics);
+    text
+}
+
+fn write_router(out: &mut String, metrics: &router::Metrics) -> Result<(), std::fmt::Error> {
+    for (name, kind, help, value) in [
+        ("accepted_total", "counter", "Connections taken.", metrics.accepted.get()),
+        ("routed_total", "counter", "Connections that reached their node.", metrics.routed.get()),
+        ("idle_total", "counter", "Connections ended because nothing was said.", metrics.idle.get()),
+        ("broken_total", "counter", "Connections that one end broke off.", metrics.broken.get()),
+        ("up_bytes_total", "counter", "Bytes from users to nodes.", metrics.bytes_up.get()),
+        ("down_bytes_total", "counter", "Bytes from nodes to users.", metrics.bytes_down.get()),
+        ("open", "gauge", "Connections open.", metrics.open.get()),
+        ("hellos", "gauge", "Connections whose hello is not complete.", metrics.hellos.get()),
+    ] {
+        writeln!(out, "# HELP mse_cloud_router_{name} {help}\n# TYPE mse_cloud_router_{name} {kind}")?;
+        writeln!(out, "mse_cloud_router_{name} {value}")?;
+    }
+    let name = "mse_cloud_router_refused_total";
+    writeln!(out, "# HELP {name} Connections refused, by reason.\n# TYPE {name} counter")?;
+    for reason in router::Refusal::ALL {
+        writeln!(out, "{name}{{reason=\"{}\"}} {}", reason.label(), metrics.refused(reason))?;
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Each line is a remark or a name, perhaps labels, and a number; each name has its kind told before, once.
+    #[test]
+    fn the_format_is_prometheus_own() {
+        let figures = Figures::default();
+        figures.request("GET", "/v1/apps/{app}", 200, Duration::from_millis(50));
+        let room = Room { memory_mb: 8, cores: 4 };
+        let text = figures.render(&[], room, room) + &of_router(&router::Metrics::default());
+        let mut kinds = std::collections::BTreeSet::new();
+        for line in text.lines() {
+            if let Some(remark) = line.strip_prefix("# TYPE ") {
+                let (name, kind) = remark.split_once(' ').unwrap();
+                assert!(["counter", "gauge", "histogram"].contains(&kind), "{line}");
+                assert!(kinds.insert(name.to_owned()), "told twice: {line}");
+                assert_eq!(name.ends_with("_total"), kind == "counter", "{line}");
+            } else if !line.starts_with("# HELP ") {
+                let (name, value) = line.rsplit_once(' ').unwrap();
+                value.parse::<f64>().unwrap();
+                let name = name.split('{').next().unwrap();
+                let family = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end));
+                assert!(
+                    kinds.contains(name) || family.is_some_and(|family| kinds.contains(family)),
+                    "{line}"
+                );
+            }
+        }
+        assert!(kinds.contains("mse_cloud_router_refused_total"));
+    }
 
     #[test]
     fn what_was_counted_is_told() {

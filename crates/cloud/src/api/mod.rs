@@ -22,8 +22,8 @@ mod tests;
 
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use axum::Router;
@@ -94,6 +94,8 @@ pub struct Shared {
     /// Tells the reconciler that something is wanted.
     pub(crate) wake: Arc<Notify>,
     pub(crate) ending: AtomicBool,
+    /// The public port, once there is one.
+    pub(crate) public: OnceLock<router::Router>,
     callers: Buckets<Uuid>,
     strangers: Buckets<IpAddr>,
     readers: Semaphore,
@@ -121,6 +123,7 @@ impl Shared {
             figures: Figures::default(),
             wake: Arc::new(Notify::new()),
             ending: AtomicBool::new(false),
+            public: OnceLock::new(),
             callers: Buckets::new(limits.caller),
             strangers: Buckets::new(limits.stranger),
             readers: Semaphore::new(READERS),
@@ -132,6 +135,11 @@ impl Shared {
     /// What tells the reconciler that something is wanted.
     pub fn wake(&self) -> Arc<Notify> {
         self.wake.clone()
+    }
+
+    /// Figures of the public port are told from now on.
+    pub fn has_public_port(&self, router: router::Router) {
+        let _ = self.public.set(router);
     }
 
     /// From now on the backend says that it is not ready.

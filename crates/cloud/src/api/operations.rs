@@ -12,10 +12,10 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::api::Shared;
 use crate::api::extract::{Asking, At, Caller, Listed, Page};
 use crate::api::problem::{Problem, Result};
 use crate::api::projects::seen;
+use crate::api::{Shared, figures};
 use crate::store;
 
 /// A deed.
@@ -147,7 +147,10 @@ pub async fn metrics(caller: Caller, State(shared): State<Arc<Shared>>) -> Resul
     caller.require_operator()?;
     let apps = shared.store.count_apps().await?;
     let taken = shared.store.taken().await?;
-    let text = shared.figures.render(&apps, shared.capacity, taken.room);
+    let mut text = shared.figures.render(&apps, shared.capacity, taken.room);
+    if let Some(router) = shared.public.get() {
+        text.push_str(&figures::of_router(router.metrics()));
+    }
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
 }
 

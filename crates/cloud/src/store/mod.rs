@@ -103,8 +103,7 @@ impl After {
 impl Store {
     /// Opens the database at `url` (`sqlite://PATH` or `postgres://...`) and brings its schema up to date.
     pub async fn open(url: &str) -> Result<Store> {
-        static DRIVERS: Once = Once::new();
-        DRIVERS.call_once(sqlx::any::install_default_drivers);
+        install_drivers();
         let kind = match url.split_once("://").map_or(url, |(scheme, _)| scheme) {
             "sqlite" => Kind::Sqlite,
             "postgres" | "postgresql" => Kind::Postgres,
@@ -135,22 +134,7 @@ impl Store {
             .mode(0o600)
             .open(path)
             .map_err(Error::file("open", path))?;
-        let path = path.canonicalize().map_err(Error::file("find", path))?;
-        let text = path.to_str().ok_or_else(|| Error::Configuration {
-            what: "data directory",
-            expected: "a path in UTF-8".to_owned(),
-            found: path.display().to_string(),
-        })?;
-        let escaped: String = text
-            .bytes()
-            .map(|byte| match byte {
-                b'/' | b'-' | b'_' | b'.' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => {
-                    char::from(byte).to_string()
-                }
-                _ => format!("%{byte:02X}"),
-            })
-            .collect();
-        Store::open(&format!("sqlite://{escaped}")).await
+        Store::open(&sqlite_url(path)?).await
     }
 
     /// Which database it is.
@@ -231,6 +215,32 @@ impl Work {
     fn on(&mut self) -> &mut AnyConnection {
         &mut self.transaction
     }
+}
+
+/// Makes both kinds of databases known to the database library; once is enough.
+pub(crate) fn install_drivers() {
+    static DRIVERS: Once = Once::new();
+    DRIVERS.call_once(sqlx::any::install_default_drivers);
+}
+
+/// The URL of a database in a file that is there.
+pub(crate) fn sqlite_url(path: &Path) -> Result<String> {
+    let path = path.canonicalize().map_err(Error::file("find", path))?;
+    let text = path.to_str().ok_or_else(|| Error::Configuration {
+        what: "data directory",
+        expected: "a path in UTF-8".to_owned(),
+        found: path.display().to_string(),
+    })?;
+    let escaped: String = text
+        .bytes()
+        .map(|byte| match byte {
+            b'/' | b'-' | b'_' | b'.' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => {
+                char::from(byte).to_string()
+            }
+            _ => format!("%{byte:02X}"),
+        })
+        .collect();
+    Ok(format!("sqlite://{escaped}"))
 }
 
 async fn prepare(connection: &mut AnyConnection, kind: Kind) -> std::result::Result<(), sqlx::Error> {
