@@ -5,13 +5,18 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use ring::digest;
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
-use crate::store::Store;
+use crate::store::{self, Store};
+
+/// Uploads that are removed in one go, at most.
+const EXPIRED_AT_ONCE: u32 = 1000;
 
 /// Where uploads are.
 #[derive(Clone, Debug)]
@@ -57,8 +62,13 @@ impl Blobs {
             Err(TryLockError::WouldBlock) => return Ok(None),
             Err(TryLockError::Error(source)) => return Err(Error::file("lock", &path)(source)),
         }
-        let length = file.metadata().map_err(Error::file("look at", &path))?.len();
-        Ok(Some(Append { file, path, length }))
+        let found = file.metadata().map_err(Error::file("look at", &path))?;
+        // Between opening and locking it may have been removed: then these bytes would be nobody's.
+        match fs::metadata(&path) {
+            Ok(there) if (there.dev(), there.ino()) == (found.dev(), found.ino()) => {}
+            _ => return Ok(None),
+        }
+        Ok(Some(Append { file, path, length: found.len() }))
     }
 
     /// Removes an upload's file; one that is not there is no error.
@@ -72,7 +82,30 @@ impl Blobs {
         ignore_missing(fs::remove_dir_all(&path), &path)
     }
 
-    /// Removes files that the database does not know: those of a backend that ended between the row and the file.
+    /// Removes the uploads that nothing has needed since `before`, row and file; how many these were. One that is being
+    /// received is left for another time.
+    pub async fn expire(&self, store: &Store, before: Timestamp) -> Result<usize> {
+        let mut removed = 0;
+        for upload in store.unused_uploads(before, EXPIRED_AT_ONCE).await? {
+            let mut work = store.begin().await?;
+            // Whoever makes an app of it takes the same turn.
+            work.take_turn(upload.project_id).await?;
+            if !work.expire_upload(&upload, before).await? {
+                continue;
+            }
+            let Some(_held) = self.lock(upload.project_id, &upload.sha256)? else { continue };
+            let (at, project) = (store::now(), Some(upload.project_id));
+            work.note(at, None, project, "upload.expire", &upload.sha256, "unused").await?;
+            // First the row: a file without one is swept, a row without its file would be a lie.
+            work.commit().await?;
+            self.remove(upload.project_id, &upload.sha256)?;
+            removed += 1;
+        }
+        Ok(removed)
+    }
+
+    /// Removes files that the database does not know: those of a backend that ended between the row and the file. And
+    /// rows whose file is gone: the database was restored and the files were not.
     pub async fn sweep(&self, store: &Store) -> Result<()> {
         for project in names(&self.directory)? {
             let directory = self.directory.join(&project);
@@ -84,6 +117,17 @@ impl Blobs {
             }
             // Stays where something is left in it.
             let _ = fs::remove_dir(&directory);
+        }
+        for upload in store.all_uploads().await? {
+            if upload.received > 0 && !self.path(upload.project_id, &upload.sha256).exists() {
+                tracing::warn!(
+                    sha256 = upload.sha256,
+                    "the file of an upload is missing: it has to come again"
+                );
+                let mut work = store.begin().await?;
+                work.remove_upload(upload.project_id, &upload.sha256).await?;
+                work.commit().await?;
+            }
         }
         Ok(())
     }

@@ -36,6 +36,7 @@
 //! apps = 20                         # of a new project, as the next two
 //! memory_mb = 65536
 //! all_uploads_bytes = 21474836480
+//! keep_uploads_days = 30            # uploads of which no living app was made go after so long
 //! ```
 
 use std::fmt;
@@ -43,6 +44,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
+use jiff::SignedDuration;
 use serde::Deserialize;
 
 use crate::api::Limits;
@@ -186,6 +188,8 @@ pub struct Allowed {
     pub memory_mb: u64,
     /// All uploads of a new project.
     pub all_uploads_bytes: u64,
+    /// Days after which uploads go of which no living app was made.
+    pub keep_uploads_days: u32,
 }
 
 impl Default for Config {
@@ -233,6 +237,7 @@ impl Default for Allowed {
             apps: limits.project.max_apps,
             memory_mb: limits.project.max_memory_mb,
             all_uploads_bytes: limits.project.max_upload_bytes,
+            keep_uploads_days: 30,
         }
     }
 }
@@ -298,7 +303,16 @@ impl Config {
         if rates.iter().any(|rate| !rate.is_finite() || *rate < 1.0) {
             return wrong("limits", "rates from 1 on", format!("{rates:?}"));
         }
+        if !(1..=36_500).contains(&self.limits.keep_uploads_days) {
+            let found = self.limits.keep_uploads_days.to_string();
+            return wrong("limits.keep_uploads_days", "1 to 36500", found);
+        }
         Ok(())
+    }
+
+    /// How long uploads stay of which no living app was made.
+    pub fn keep_uploads(&self) -> SignedDuration {
+        SignedDuration::from_hours(24 * i64::from(self.limits.keep_uploads_days))
     }
 
     /// What apps may occupy together.
@@ -358,6 +372,7 @@ mod tests {
             "[ports]\nfirst = 5\nlast = 4",
             "[ports]\nfirst = 0",
             "[limits]\nburst = 0.0",
+            "[limits]\nkeep_uploads_days = 0",
             "[limits]\nrequests_per_second = nan",
         ] {
             assert!(read(bad).is_err(), "{bad}");

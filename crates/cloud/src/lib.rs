@@ -7,6 +7,7 @@
 //! * [`blobs`]: the bytes of uploads, in files;
 //! * [`lifecycle`], [`placement`]: what to do next, as pure functions;
 //! * [`reconcile`]: makes what is so what is wanted; [`probe`]: looks at nodes' ports;
+//!   [`pulse`]: whether that still goes on;
 //! * [`routes`]: what the public port leads where; [`upstream`]: the attested way to a node where TLS ends there;
 //! * [`api`]: what clients ask for, over HTTP; [`authority`] and [`server`]: the TLS around it; [`key_log`]: its keys, if
 //!   the operator wants them;
@@ -25,6 +26,7 @@ pub mod key_log;
 pub mod lifecycle;
 pub mod placement;
 pub mod probe;
+pub mod pulse;
 pub mod reconcile;
 pub mod routes;
 pub mod serve;

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gramine::sigstruct::SignerKey;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use platform::pcs_endpoint::{self, Endpoint};
 use platform::simulated::Installation;
 use router::{Router, Table, Termination};
@@ -73,6 +73,7 @@ pub struct Backend {
     certificates: Vec<Arc<Certificates>>,
     wake: Arc<Notify>,
     claim: Option<Claim>,
+    keep_uploads: SignedDuration,
     _collateral: Option<Endpoint>,
     _lock: File,
 }
@@ -161,6 +162,7 @@ impl Backend {
             certificates,
             wake,
             claim,
+            keep_uploads: config.keep_uploads(),
             _collateral: collateral,
             _lock: lock,
         })
@@ -173,8 +175,9 @@ impl Backend {
 
     /// Serves until `end`, or until another backend may have taken the database.
     pub async fn run(self, end: impl Future<Output = ()>) {
-        let reconciler = tokio::spawn(reconcile::run(self.site.clone(), self.wake.clone(), LOOK));
-        let upkeep = upkeep(self.certificates.clone(), self.claim);
+        let reconciler =
+            tokio::spawn(reconcile::run(self.site.clone(), self.wake.clone(), LOOK, self.shared.pulse()));
+        let upkeep = upkeep(self.certificates.clone(), self.claim, self.site.clone(), self.keep_uploads);
         let shared = self.shared.clone();
         let ended = async {
             tokio::select! {
@@ -201,7 +204,12 @@ impl Backend {
 }
 
 /// Returns when the lock on the database is lost.
-async fn upkeep(certificates: Vec<Arc<Certificates>>, mut claim: Option<Claim>) {
+async fn upkeep(
+    certificates: Vec<Arc<Certificates>>,
+    mut claim: Option<Claim>,
+    site: Arc<Site>,
+    keep_uploads: SignedDuration,
+) {
     loop {
         tokio::time::sleep(UPKEEP).await;
         for certificates in &certificates {
@@ -210,6 +218,11 @@ async fn upkeep(certificates: Vec<Arc<Certificates>>, mut claim: Option<Claim>) 
                 Ok(false) => {}
                 Err(error) => tracing::error!(?certificates, %error, "a certificate could not be renewed"),
             }
+        }
+        match site.blobs.expire(&site.store, store::now() - keep_uploads).await {
+            Ok(0) => {}
+            Ok(uploads) => tracing::info!(uploads, "unused uploads were removed"),
+            Err(error) => tracing::error!(%error, "unused uploads could not be removed"),
         }
         if let Some(claim) = &mut claim
             && !claim.holds().await

@@ -25,7 +25,11 @@ impl Backend {
     }
 
     fn start(data: &Path) -> Backend {
-        let mut child = Backend::command(data).spawn().unwrap();
+        Backend::start_with(Backend::command(data))
+    }
+
+    fn start_with(mut command: Command) -> Backend {
+        let mut child = command.spawn().unwrap();
         let mut url = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut url).unwrap();
         if url.is_empty() {
@@ -132,6 +136,39 @@ fn it_starts_from_nothing_and_goes_on_from_what_it_left() {
         assert!(line["timestamp"].is_string() && line["level"].is_string(), "{line}");
     }
     assert!(log.contains("\"route\":\"/v1/me\""), "{log}");
+}
+
+#[test]
+fn the_log_holds_no_secret_however_much_it_tells() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let mut command = Backend::command(&data);
+    command.args(["--log", "debug"]);
+    let backend = Backend::start_with(command);
+    let token = std::fs::read_to_string(data.join("first-token")).unwrap();
+    let token = token.trim();
+    assert_eq!(ask(&backend, &data, "POST", "/v1/tokens", Some(token)).0, 415);
+    assert_eq!(ask(&backend, &data, "GET", &format!("/v1/me?token={token}"), Some(token)).0, 200);
+    assert_eq!(ask(&backend, &data, "GET", &format!("/v1/{token}"), Some(token)).0, 404);
+    assert_eq!(ask(&backend, &data, "GET", "/v1/me", Some("mse_wrong-and-yet-a-secret")).0, 401);
+    backend.signal(Signal::TERM);
+    let (success, log) = backend.end();
+    assert!(success, "{log}");
+    assert!(log.contains("\"level\":\"DEBUG\""), "the test looks at less than it says: {log}");
+    for secret in [&token[8..], "wrong-and-yet"] {
+        assert!(!log.contains(secret), "{log}");
+    }
+
+    // A database that cannot be reached is named without its password.
+    let config = directory.path().join("cloud.toml");
+    std::fs::write(&config, "database = \"postgres://me:hunter2@127.0.0.1:1/none?connect_timeout=1\"\n")
+        .unwrap();
+    let mut command = Backend::command(&directory.path().join("other"));
+    command.args(["--log", "debug", "--config"]).arg(&config);
+    let output = command.output().unwrap();
+    assert!(!output.status.success());
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("the database") && !said.contains("hunter2"), "{said}");
 }
 
 #[test]

@@ -47,6 +47,7 @@ use crate::api::limits::{Buckets, Rate};
 use crate::api::problem::Problem;
 use crate::blobs::Blobs;
 use crate::placement::Room;
+use crate::pulse::Pulse;
 use crate::store::{Quota, Store};
 
 /// Packages and logs read at once.
@@ -94,6 +95,7 @@ pub struct Shared {
     /// Tells the reconciler that something is wanted.
     pub(crate) wake: Arc<Notify>,
     pub(crate) ending: AtomicBool,
+    pub(crate) pulse: Arc<Pulse>,
     /// The public port, once there is one.
     pub(crate) public: OnceLock<router::Router>,
     callers: Buckets<Uuid>,
@@ -123,6 +125,7 @@ impl Shared {
             figures: Figures::default(),
             wake: Arc::new(Notify::new()),
             ending: AtomicBool::new(false),
+            pulse: Arc::default(),
             public: OnceLock::new(),
             callers: Buckets::new(limits.caller),
             strangers: Buckets::new(limits.stranger),
@@ -140,6 +143,11 @@ impl Shared {
     /// Figures of the public port are told from now on.
     pub fn has_public_port(&self, router: router::Router) {
         let _ = self.public.set(router);
+    }
+
+    /// Where the reconciler shows that it lives.
+    pub fn pulse(&self) -> Arc<Pulse> {
+        self.pulse.clone()
     }
 
     /// From now on the backend says that it is not ready.

@@ -128,13 +128,14 @@ pub async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// Whether the backend can do its work: its database answers, and it is not about to end.
+/// Whether the backend can do its work: its database answers, apps are cared for, and it is not about to end.
 #[utoipa::path(get, path = "/readyz", tag = "operations", security(()),
     responses((status = 200, body = String, content_type = "text/plain; charset=utf-8"),
         (status = 503, body = Problem, content_type = "application/problem+json")))]
 pub async fn readyz(State(shared): State<Arc<Shared>>) -> Result<&'static str> {
     let ending = shared.ending.load(std::sync::atomic::Ordering::Relaxed);
-    if ending || shared.store.ping().await.is_err() {
+    let cared_for = shared.pulse.is_alive(std::time::Instant::now());
+    if ending || !cared_for || shared.store.ping().await.is_err() {
         return Err(Problem::unavailable());
     }
     Ok("ok\n")

@@ -310,9 +310,12 @@ pub async fn remove_upload(
     }
     let now = store::now();
     work.note(now, Some(caller.user_id), Some(project.id), "upload.remove", digest, "").await?;
-    // Before the commit: a file without a row is swept, a row without its file would be a lie.
-    shared.blobs.remove(project.id, digest)?;
+    let Some(_held) = shared.blobs.lock(project.id, digest)? else {
+        return Err(Problem::conflict("a piece of this upload is being received"));
+    };
+    // First the row: a file without one is swept, a row without its file would be a lie.
     work.commit().await?;
+    shared.blobs.remove(project.id, digest)?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -29,6 +29,7 @@ use crate::error::{Error, Result};
 use crate::lifecycle::{Answer, Facts, Node, Retry, State, Step, Wanted, back_off, decide};
 use crate::placement::{Place, Room, place};
 use crate::probe::Probe;
+use crate::pulse::{Ended, Pulse};
 use crate::routes::Routes;
 use crate::store::{App, AppChange, Placement, Store, now};
 
@@ -69,10 +70,13 @@ pub struct Site {
 }
 
 /// Looks whenever it is woken, and every `every`, until it is dropped.
-pub async fn run(site: Arc<Site>, wake: Arc<Notify>, every: Duration) {
+pub async fn run(site: Arc<Site>, wake: Arc<Notify>, every: Duration, pulse: Arc<Pulse>) {
+    // Also where a look panics.
+    let _ended = Ended(pulse.clone());
     loop {
-        if let Err(error) = site.look().await {
-            tracing::error!(%error, "the reconciler could not finish a look");
+        match site.look().await {
+            Ok(()) => pulse.beat(),
+            Err(error) => tracing::error!(%error, "the reconciler could not finish a look"),
         }
         let _ = tokio::time::timeout(every, wake.notified()).await;
     }

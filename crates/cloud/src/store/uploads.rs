@@ -64,7 +64,31 @@ impl Store {
         .await?;
         rows.iter().map(upload).collect()
     }
+
+    /// Uploads that nothing has needed since `before`: begun or completed earlier, and no app was made of them that
+    /// lives or has lived since.
+    pub async fn unused_uploads(&self, before: Timestamp, limit: u32) -> Result<Vec<Upload>> {
+        let sql = format!("SELECT * FROM uploads WHERE {UNUSED} ORDER BY created_at, sha256 LIMIT $2");
+        let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
+            .bind(micros(before))
+            .bind(i64::from(limit))
+            .fetch_all(&self.pool)
+            .await?;
+        rows.iter().map(upload).collect()
+    }
+
+    /// Everything that was uploaded, whosever it is.
+    pub async fn all_uploads(&self) -> Result<Vec<Upload>> {
+        let rows = sqlx::query("SELECT * FROM uploads").fetch_all(&self.pool).await?;
+        rows.iter().map(upload).collect()
+    }
 }
+
+/// What nothing has needed since `$1`.
+const UNUSED: &str = "COALESCE(completed_at, created_at) < $1 AND NOT EXISTS (\
+     SELECT 1 FROM app_parts JOIN apps ON apps.id = app_parts.app_id \
+     WHERE apps.project_id = uploads.project_id AND app_parts.sha256 = uploads.sha256 \
+     AND (apps.actual <> 'stopped' OR COALESCE(apps.stopped_at, apps.changed_at) >= $1))";
 
 impl Work {
     /// One upload of a project.
@@ -143,6 +167,18 @@ impl Work {
         let done = sqlx::query("DELETE FROM uploads WHERE project_id = $1 AND sha256 = $2")
             .bind(project.to_string())
             .bind(sha256)
+            .execute(self.on())
+            .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    /// Removes an upload that nothing has needed since `before`; false where it is not so any more.
+    pub async fn expire_upload(&mut self, upload: &Upload, before: Timestamp) -> Result<bool> {
+        let sql = format!("DELETE FROM uploads WHERE {UNUSED} AND project_id = $2 AND sha256 = $3");
+        let done = sqlx::query(sqlx::AssertSqlSafe(sql))
+            .bind(micros(before))
+            .bind(upload.project_id.to_string())
+            .bind(&upload.sha256)
             .execute(self.on())
             .await?;
         Ok(done.rows_affected() == 1)

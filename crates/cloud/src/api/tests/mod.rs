@@ -208,6 +208,21 @@ fn the_same_request_with_the_same_key_is_done_once() {
 }
 
 #[test]
+fn of_the_same_request_at_once_one_is_done() {
+    on_each(|url| async move {
+        let api = Api::new(&url, Limits::default()).await;
+        let ada = api.somebody("ada", false).await;
+        let key = [("idempotency-key", "k")];
+        let ask = || api.ask(&ada, "POST", "/v1/projects", Some(json!({"name": "p"})), &key);
+        let replies = futures_util::future::join_all((0..8).map(|_| ask())).await;
+        let ids: Vec<_> = replies.into_iter().map(|reply| reply.is(201).json()["id"].clone()).collect();
+        assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+        let listed = api.get(&ada, "/v1/projects").await.is(200).json();
+        assert_eq!(listed["items"].as_array().unwrap().len(), 1);
+    });
+}
+
+#[test]
 fn users_tokens_and_what_only_operators_may() {
     on_each(|url| async move {
         let api = Api::new(&url, Limits::default()).await;
@@ -387,6 +402,16 @@ fn operators_see_figures_and_readiness() {
         let figures = api.get(&root, "/metrics").await.is(200).text();
         assert!(figures.contains("route=\"/v1/apps/{app}\",status=\"404\""), "{figures}");
         assert!(figures.contains("mse_cloud_memory_megabytes 8192"), "{figures}");
+        api.raw("GET", "/readyz", "", &[]).await.is(200);
+        drop(crate::pulse::Ended(api.shared.pulse()));
+        api.raw("GET", "/readyz", "", &[]).await.is(503);
+    });
+}
+
+#[test]
+fn who_is_about_to_end_is_not_ready() {
+    on_each(|url| async move {
+        let api = Api::new(&url, Limits::default()).await;
         api.raw("GET", "/readyz", "", &[]).await.is(200);
         api.shared.end();
         api.raw("GET", "/readyz", "", &[]).await.is(503);

@@ -167,3 +167,70 @@ fn a_whole_is_made_of_parts_that_are_there() {
         api.post(&eve, &assemble, json!({"parts": [part(one)]})).await.is(404);
     });
 }
+
+#[test]
+fn what_nothing_needs_any_more_goes() {
+    on_each(|url| async move {
+        let api = Api::new(&url, Limits::default()).await;
+        let (root, ada) = (api.somebody("root", true).await, api.somebody("ada", false).await);
+        plan(&api, &root, "small", 1024).await;
+        let project = project(&api, &ada, "p").await;
+        let used = package(&api, &ada, &project).await;
+        let place = |digest: &str| format!("/v1/projects/{project}/uploads/{digest}");
+        let whole = sha256(b"unused");
+        api.put(&ada, &place(&whole), json!({"size": 6})).await.is(201);
+        append(&api, &ada, &place(&whole), 0, b"unused").await.is(200);
+        let begun = sha256(b"half of it");
+        api.put(&ada, &place(&begun), json!({"size": 10})).await.is(201);
+        append(&api, &ada, &place(&begun), 0, b"half").await.is(200);
+        let order = json!({"name": "web", "plan": "small", "package": used});
+        let app = api.post(&ada, &format!("/v1/projects/{project}/apps"), order).await.is(201).json();
+
+        let (blobs, store) = (&api.shared.blobs, &api.shared.store);
+        let later = jiff::SignedDuration::from_secs(1);
+        assert_eq!(blobs.expire(store, crate::store::now() - later).await.unwrap(), 0, "all of it is new");
+        // What is being received is left alone.
+        let id = project.parse().unwrap();
+        let held = blobs.lock(id, &begun).unwrap().unwrap();
+        assert_eq!(blobs.expire(store, crate::store::now() + later).await.unwrap(), 1);
+        drop(held);
+        api.get(&ada, &place(&whole)).await.is(404);
+        assert!(!blobs.path(id, &whole).exists());
+        api.get(&ada, &place(&begun)).await.is(200);
+        assert_eq!(blobs.expire(store, crate::store::now() + later).await.unwrap(), 1);
+        api.get(&ada, &place(&begun)).await.is(404);
+        // What an app lives of stays, and for as long again after its end.
+        api.get(&ada, &place(&used)).await.is(200);
+        let mut work = store.begin().await.unwrap();
+        let app = app["id"].as_str().unwrap().parse().unwrap();
+        work.want_stopped(app).await.unwrap();
+        assert!(work.finish_app(app, "stopped", crate::store::now()).await.unwrap());
+        work.commit().await.unwrap();
+        assert_eq!(blobs.expire(store, crate::store::now() - later).await.unwrap(), 0);
+        assert_eq!(blobs.expire(store, crate::store::now() + later).await.unwrap(), 1);
+        api.get(&ada, &place(&used)).await.is(404);
+        let log = api.get(&ada, &format!("/v1/projects/{project}/audit?limit=100")).await.is(200).text();
+        assert_eq!(log.matches("upload.expire").count(), 3, "{log}");
+    });
+}
+
+#[test]
+fn an_upload_whose_file_is_gone_has_to_come_again() {
+    on_each(|url| async move {
+        let api = Api::new(&url, Limits::default()).await;
+        let ada = api.somebody("ada", false).await;
+        let project = project(&api, &ada, "p").await;
+        let kept = sha256(b"kept");
+        let lost = sha256(b"lost");
+        for bytes in [b"kept", b"lost"] {
+            let path = format!("/v1/projects/{project}/uploads/{}", sha256(bytes));
+            api.put(&ada, &path, json!({"size": 4})).await.is(201);
+            append(&api, &ada, &path, 0, bytes).await.is(200);
+        }
+        let blobs = &api.shared.blobs;
+        std::fs::remove_file(blobs.path(project.parse().unwrap(), &lost)).unwrap();
+        blobs.sweep(&api.shared.store).await.unwrap();
+        api.get(&ada, &format!("/v1/projects/{project}/uploads/{lost}")).await.is(404);
+        api.get(&ada, &format!("/v1/projects/{project}/uploads/{kept}")).await.is(200);
+    });
+}
