@@ -1,5 +1,5 @@
 //! Twenty deployments at once by four tenants, while the backend is killed and comes back: twenty running apps or clear
-//! errors, and every node once.
+//! errors, and every node once. Takes minutes, and is skipped unless `MSE_TEST_STORM` is set.
 
 use std::collections::HashSet;
 use std::fs;
@@ -17,6 +17,10 @@ const ROOMY: &str =
 
 #[test]
 fn nothing_is_lost_or_doubled() {
+    if std::env::var_os("MSE_TEST_STORM").is_none() {
+        eprintln!("skipped: MSE_TEST_STORM is not set");
+        return;
+    }
     backend::on_each_database(storm);
 }
 
@@ -67,7 +71,10 @@ fn storm(database: &Database) {
                 let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
                 assert!(running.insert(report["id"].as_str().unwrap().to_owned()));
             }
-            Some(1) => assert!(said.contains("error:"), "tenant {tenant}, app {app}: {said}"),
+            Some(1) => {
+                assert!(said.contains("error:"), "tenant {tenant}, app {app}: {said}");
+                eprintln!("tenant {tenant}, app {app}: {said}");
+            }
             other => panic!("tenant {tenant}, app {app}: {other:?}\n{said}"),
         }
     }

@@ -27,6 +27,9 @@ mod session;
 mod upload;
 mod wire;
 
+#[cfg(test)]
+mod tests;
+
 pub use self::api::{App, AppOrder, Operator, Plan, Project, State, TlsMode, User, Wanted};
 pub use self::context::{Context, Contexts, Verification};
 pub use self::login::{Login, Logins};

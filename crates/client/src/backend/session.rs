@@ -45,8 +45,9 @@ impl Session {
 
     /// The same, where nothing was recorded yet.
     pub(super) fn begin(url: &str, token: &str, ca_pem: Option<&str>) -> Result<Session, Error> {
-        let wire = Wire::new(url, token, ca_pem)?;
+        let mut wire = Wire::new(url, token, ca_pem)?;
         let operator = wire.json(&Ask::get("say who its operator is", "/v1/operator"))?;
+        wire.has_answered = true;
         Ok(Session { wire, operator })
     }
 

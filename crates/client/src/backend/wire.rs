@@ -159,6 +159,13 @@ pub(super) struct Wire {
     origin: String,
     authorization: HeaderValue,
     pub(super) pace: Pace,
+    /// Whether it is known to be there: then it is waited for when it is not.
+    pub(super) has_answered: bool,
+}
+
+/// Whether nobody is there, or not any more.
+fn is_away(error: &Error) -> bool {
+    matches!(error, Error::Unreachable { .. } | Error::Conversation { .. })
 }
 
 /// Reads the address of a backend, `https://host[:port][/]`.
@@ -235,7 +242,7 @@ impl Wire {
         authorization.set_sensitive(true);
         let origin = target.origin();
         let agent = Agent::with_parts(config.build(), DefaultConnector::default(), Places { target });
-        Ok(Wire { agent, origin, authorization, pace: Pace::default() })
+        Ok(Wire { agent, origin, authorization, pace: Pace::default(), has_answered: false })
     }
 
     /// `https://host:port`.
@@ -245,9 +252,18 @@ impl Wire {
 
     /// Asks, and reads the answer as JSON.
     pub(super) fn json<T: DeserializeOwned>(&self, ask: &Ask<'_>) -> Result<T, Error> {
-        let (_, mut body) = self.ask(ask)?;
-        let read = body.with_config().limit(LONGEST).read_to_vec();
-        let bytes = read.map_err(|error| self.failed(ask, error))?;
+        let mut cut_off = 0;
+        let bytes = loop {
+            let (_, mut body) = self.ask(ask)?;
+            let read = body.with_config().limit(LONGEST).read_to_vec();
+            match read.map_err(|error| self.failed(ask, error)) {
+                Ok(bytes) => break bytes,
+                Err(error) if ask.again && self.has_answered && is_away(&error) && cut_off < 2 => {
+                    cut_off += 1
+                }
+                Err(error) => return Err(error),
+            }
+        };
         serde_json::from_slice(&bytes)
             .map_err(|error| self.odd(format!("an answer to the request to {}", ask.what), error.to_string()))
     }
@@ -255,13 +271,21 @@ impl Wire {
     /// Asks, and hands over the answer's head and the way to its body. Anything but success is an error; who asks too
     /// often waits as long as the backend says, twice at most.
     pub(super) fn ask(&self, ask: &Ask<'_>) -> Result<(HeaderMap, Body), Error> {
-        let (mut waits, mut broken) = (0, 0);
+        let (mut waits, mut broken, mut away) = (0, 0, 0);
         loop {
             let response = match self.send(ask) {
                 Ok(response) => response,
                 // A kept connection that the backend has closed meanwhile, most of all.
                 Err(Error::Conversation { .. }) if ask.again && broken < 1 => {
                     broken += 1;
+                    continue;
+                }
+                // A backend that has answered before begins anew, say.
+                Err(error)
+                    if ask.again && self.has_answered && is_away(&error) && away < self.pace.retries =>
+                {
+                    away += 1;
+                    self.pace.wait(away);
                     continue;
                 }
                 Err(error) => return Err(error),

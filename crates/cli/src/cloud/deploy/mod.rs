@@ -119,7 +119,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     };
     contexts.save(&context)?;
 
-    stage_two::configure(&found, &package, &secrets)?;
+    stage_two::configure(&found, &package, &secrets, Deadline::after(args.timeout))?;
     context.configured_at = Some(Timestamp::now());
     contexts.save(&context)?;
     // From here on it is the owner's to keep: its enclave has what it needs.

@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 
 use crate::cloud::deploy::Deadline;
 use crate::cloud::deploy::stage_one::Sealed;
-use crate::cloud::deploy::verification::Found;
+use crate::cloud::deploy::verification::{Found, patiently};
 use crate::cloud::project::{CloudProject, OwnCertificate};
 use crate::exit::{Advice, Failure};
 use crate::home::nodes;
@@ -36,7 +36,12 @@ pub struct Secrets {
 }
 
 /// Sends it all, over the channel that ends in this enclave.
-pub fn configure(found: &Found, package: &Sealed, secrets: &Secrets) -> anyhow::Result<()> {
+pub fn configure(
+    found: &Found,
+    package: &Sealed,
+    secrets: &Secrets,
+    deadline: Deadline,
+) -> anyhow::Result<()> {
     let code_key = CodeKey::from_hex(&package.code_key)?;
     let payload = Payload { secrets: secrets.sealed.clone(), code_key: Some(code_key) };
     let sealed = match found.record.origin() {
@@ -54,7 +59,15 @@ pub fn configure(found: &Found, package: &Sealed, secrets: &Secrets) -> anyhow::
         private_key: own.map(|own| own.key.clone()),
         certificate: own.map(|own| own.chain.clone()),
     };
-    configure::configure(&found.record, &found.target, &configuration)?;
+    // Where an answer was lost the enclave may have accepted: nobody else has the code key that it wants.
+    let mut was_sent = false;
+    patiently(deadline, || match configure::configure(&found.record, &found.target, &configuration) {
+        Err(client::Error::Configured { .. }) if was_sent => Ok(()),
+        done => {
+            was_sent = true;
+            Ok(done?)
+        }
+    })?;
     say!("The enclave accepted its keys and secrets.");
     if let Some(own) = own {
         // From now on the application shows the owner's certificate.

@@ -154,16 +154,21 @@ fn explained(judgement: &Judgement, package: &Package, size_mb: u64) -> Failure 
     }
 }
 
-/// Again and again while nobody answers: the router may not know the app yet.
-fn patiently<T>(deadline: Deadline, mut ask: impl FnMut() -> anyhow::Result<T>) -> anyhow::Result<T> {
+/// Again and again while nobody answers: the router may not know the app yet, or begin anew.
+pub(super) fn patiently<T>(
+    deadline: Deadline,
+    mut ask: impl FnMut() -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
     loop {
         let error = match ask() {
             Ok(answer) => return Ok(answer),
             Err(error) => error,
         };
+        // A router that does not know the name says so in the handshake.
         let is_passing =
-            error.chain().any(|cause| cause.downcast_ref().is_some_and(client::Error::is_passing));
-        if !is_passing || deadline.is_over() {
+            |error: &client::Error| error.is_passing() || matches!(error, client::Error::Handshake { .. });
+        let may_pass = error.chain().any(|cause| cause.downcast_ref().is_some_and(is_passing));
+        if !may_pass || deadline.is_over() {
             return Err(error);
         }
         std::thread::sleep(Duration::from_millis(200));
