@@ -31,6 +31,8 @@
 //! [limits]
 //! requests_per_second = 50          # of one token
 //! burst = 200
+//! failures_per_second = 1           # requests of one address without a token that holds
+//! failures_burst = 20
 //! projects_per_user = 20
 //! upload_bytes = 8589934592         # of one upload
 //! apps = 20                         # of a new project, as the next two
@@ -178,6 +180,10 @@ pub struct Allowed {
     pub requests_per_second: f64,
     /// Requests of one token, at once.
     pub burst: f64,
+    /// How often one address may fail to show a token that holds.
+    pub failures_per_second: f64,
+    /// The same at once.
+    pub failures_burst: f64,
     /// Projects of one user.
     pub projects_per_user: u64,
     /// The largest upload.
@@ -232,6 +238,8 @@ impl Default for Allowed {
         Allowed {
             requests_per_second: limits.caller.per_second,
             burst: limits.caller.burst,
+            failures_per_second: limits.stranger.per_second,
+            failures_burst: limits.stranger.burst,
             projects_per_user: limits.projects_per_user,
             upload_bytes: limits.upload_bytes,
             apps: limits.project.max_apps,
@@ -299,7 +307,9 @@ impl Config {
                 "sgx".to_owned(),
             );
         }
-        let rates = [self.limits.requests_per_second, self.limits.burst];
+        let limits = self.limits;
+        let rates =
+            [limits.requests_per_second, limits.burst, limits.failures_per_second, limits.failures_burst];
         if rates.iter().any(|rate| !rate.is_finite() || *rate < 1.0) {
             return wrong("limits", "rates from 1 on", format!("{rates:?}"));
         }
@@ -330,6 +340,7 @@ impl Config {
         let allowed = self.limits;
         Limits {
             caller: Rate { per_second: allowed.requests_per_second, burst: allowed.burst },
+            stranger: Rate { per_second: allowed.failures_per_second, burst: allowed.failures_burst },
             projects_per_user: allowed.projects_per_user,
             upload_bytes: allowed.upload_bytes,
             project: Quota {
@@ -373,6 +384,7 @@ mod tests {
             "[ports]\nfirst = 0",
             "[limits]\nburst = 0.0",
             "[limits]\nkeep_uploads_days = 0",
+            "[limits]\nfailures_burst = 0.5",
             "[limits]\nrequests_per_second = nan",
         ] {
             assert!(read(bad).is_err(), "{bad}");

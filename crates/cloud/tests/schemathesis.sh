@@ -13,6 +13,8 @@ cat >"$work/cloud.toml" <<'TOML'
 [limits]
 requests_per_second = 100000.0
 burst = 100000.0
+failures_per_second = 100000.0
+failures_burst = 100000.0
 projects_per_user = 100000
 TOML
 "$binary" serve --config "$work/cloud.toml" --data "$work/data" --listen 127.0.0.1:0 --router 127.0.0.1:0 >"$work/url" 2>"$work/log" &
