@@ -110,7 +110,6 @@ fn attestation_seeds(seeds: &mut Seeds) -> anyhow::Result<()> {
         );
         let arguments = Arguments {
             host: "myapp.fr".into(),
-            other_hosts: vec!["config.myapp.fr".into()],
             port: 7777,
             size_mb: 4096,
             days: 300,
@@ -127,6 +126,19 @@ fn attestation_seeds(seeds: &mut Seeds) -> anyhow::Result<()> {
     seeds.add("policy", "strict.toml", "");
     seeds.add("url", "name", "https://myapp.fr:7777/");
     seeds.add("url", "address", "https://[::1]:443");
+    seeds.add("client-hello", "name", client_hello("app.example", &[]));
+    seeds.add(
+        "client-hello",
+        "name-and-protocols",
+        client_hello("0123.config.apps.localhost", &["h2", "http/1.1"]),
+    );
+    seeds.add(
+        "cloud-table",
+        "everything",
+        "code = \"src\"\ntests = \"tests\"\ndocker = \"image:1\"\nproject = \"p\"\nhardware = \"small\"\n\
+         expiration_date = \"2030-01-31 18:00\"\nsecrets = \"s.json\"\nsealed_secrets = \"t.json\"\n[ssl]\n\
+         domain_name = \"app.example\"\nprivate_key = \"key.pem\"\ncertificate = \"chain.pem\"\n",
+    );
     Ok(())
 }
 
@@ -226,4 +238,22 @@ fn secrets_seeds(seeds: &mut Seeds) -> anyhow::Result<()> {
     let token = "gAAAAAAdwJ6wAAECAwQFBgcICQoLDA0ODy021cpGVWKZ_eEwCGM4BLLF_5CV9dOPmrhuVUPgJobwOz7JcbmrR64jVmpU4IwqDA==";
     seeds.add("fernet-token", "hello", token);
     Ok(())
+}
+
+/// A ClientHello (RFC 8446, section 4.1.2) in one record, with a name and protocols.
+fn client_hello(name: &str, protocols: &[&str]) -> Vec<u8> {
+    fn vector16(content: &[u8]) -> Vec<u8> {
+        [&(content.len() as u16).to_be_bytes(), content].concat()
+    }
+    let entry = [&[0][..], &vector16(name.as_bytes())].concat();
+    let mut extensions = [&[0, 0][..], &vector16(&vector16(&entry))].concat();
+    if !protocols.is_empty() {
+        let list: Vec<u8> =
+            protocols.iter().flat_map(|p| [&[p.len() as u8], p.as_bytes()].concat()).collect();
+        extensions.extend([&[0, 16][..], &vector16(&vector16(&list))].concat());
+    }
+    let body =
+        [&[3, 3][..], &[7; 32], &[0], &vector16(&[0x13, 0x01]), &[1, 0], &vector16(&extensions)].concat();
+    let message = [&[1, 0][..], &vector16(&body)].concat();
+    [&[22, 3, 1][..], &vector16(&message)].concat()
 }

@@ -18,12 +18,14 @@ use gramine::elf::Image as ElfImage;
 use gramine::manifest::EnclaveSettings;
 use gramine::{Date, Manifest, SigStruct, SignerKey, loader};
 use jiff::Timestamp;
+use package::cloud_config::CloudConfig;
 use package::config::{AppConfig, NodeConfig};
 use package::ignore::Ignore;
 use package::image::Image;
 use package::instance::Instance;
 use package::native::Lock;
 use package::{Package, code_archive};
+use router::HelloReader;
 use secrets::code::CodeKey;
 use secrets::seal::{SealingKey, SealingPublicKey};
 
@@ -74,6 +76,10 @@ pub const TARGETS: &[Target] = &[
     plain("sealing-public-key", |data| SealingPublicKey::from_bytes(data).is_ok()),
     plain("sealed-state", |data| secrets::state::open(&[5; 32], b"node", data).is_ok()),
     plain("url", |data| text(data, |text| client::target::Target::from_url(text).is_ok())),
+    plain("client-hello", client_hello),
+    plain("cloud-table", |data| {
+        text(data, |text| text.parse().is_ok_and(|table| CloudConfig::from_table(&table).is_ok()))
+    }),
 ];
 
 /// The key of the corpus's tokens.
@@ -104,6 +110,28 @@ fn certificate(data: &[u8]) -> bool {
     let _ = (certificate.common_name(), certificate.validity(), certificate.key());
     let _ = certificate.objectionable_extension(&[]);
     true
+}
+
+/// In whatever pieces it comes, the same is read, and every byte is kept for the node.
+fn client_hello(data: &[u8]) -> bool {
+    let mut at_once = HelloReader::new();
+    let whole = at_once.push(data);
+    let mut in_pieces = HelloReader::new();
+    let mut last = Ok(None);
+    for piece in data.chunks(7) {
+        last = in_pieces.push(piece);
+        if !matches!(last, Ok(None)) {
+            break;
+        }
+    }
+    assert!(data.starts_with(in_pieces.received()), "what is passed on is what came");
+    match (&whole, &last) {
+        // What follows a hello in the same record is refused at once, and is not there yet in pieces.
+        (Ok(Some(whole)), Ok(Some(last))) => assert_eq!(whole, last),
+        (Ok(None), last) => assert_eq!(last, &Ok(None)),
+        _ => {}
+    }
+    matches!(whole, Ok(Some(_)))
 }
 
 /// What was read survives being written. (Not byte for byte: claims of other people's are passed over.)

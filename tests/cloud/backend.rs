@@ -194,7 +194,8 @@ impl Backend {
     /// The nodes that the runtime knows, by name.
     pub fn nodes(&self) -> Vec<String> {
         let records = fs::read_dir(self.data().join("runtime/nodes")).unwrap();
-        records.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect()
+        let names = records.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
+        names.filter(|name| name.starts_with("app-")).collect()
     }
 
     /// Every file of the operator's, with its content.
