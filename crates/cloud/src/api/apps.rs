@@ -143,7 +143,7 @@ pub struct Which {
     #[serde(default)]
     limit: Limit,
     /// Where to go on: `next` of the page before.
-    #[param(max_length = 128, pattern = "^[A-Za-z0-9_-]*$", required = false, value_type = String)]
+    #[param(min_length = 1, max_length = 128, pattern = "^[A-Za-z0-9_-]+$", required = false, value_type = String)]
     cursor: Option<super::extract::Cursor>,
 }
 
@@ -299,7 +299,7 @@ pub async fn list_apps(
 ) -> Result<Json<Listed<App>>> {
     let project = seen(&shared, &caller, project).await?;
     let page = Page { limit: which.limit, cursor: which.cursor };
-    let apps = shared.store.apps(project.id, which.all, &page.after(), page.fetch()).await?;
+    let apps = shared.store.apps(project.id, which.all, &page.after()?, page.fetch()).await?;
     Ok(Json(page.of(apps, |app| (app.created_at, app.id.to_string()), |app| App::of(&shared, app))))
 }
 

@@ -171,7 +171,7 @@ pub struct Page {
     #[serde(default)]
     pub(crate) limit: Limit,
     /// Where to go on: `next` of the page before.
-    #[param(max_length = 128, pattern = "^[A-Za-z0-9_-]*$", required = false, value_type = String)]
+    #[param(min_length = 1, max_length = 128, pattern = "^[A-Za-z0-9_-]+$", required = false, value_type = String)]
     pub(crate) cursor: Option<Cursor>,
 }
 
@@ -194,30 +194,37 @@ impl TryFrom<u32> for Limit {
     }
 }
 
-/// Where a page begins.
+/// Where a page begins: opaque to clients, base64url of an instant and an identifier.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(try_from = "String")]
-pub struct Cursor(After);
+pub struct Cursor(String);
 
 impl TryFrom<String> for Cursor {
     type Error = &'static str;
 
     fn try_from(text: String) -> std::result::Result<Cursor, &'static str> {
-        const EXPECTED: &str = "expected a cursor that an earlier page gave";
-        let bytes = URL_SAFE_NO_PAD.decode(&text).map_err(|_| EXPECTED)?;
-        let plain = String::from_utf8(bytes).map_err(|_| EXPECTED)?;
-        let (at, id) = plain.split_once(' ').ok_or(EXPECTED)?;
-        let known = id.len() <= 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
-        if !known {
-            return Err(EXPECTED);
+        let plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+        if plain && (1..=128).contains(&text.len()) {
+            return Ok(Cursor(text));
         }
-        Ok(Cursor(After { at: at.parse().map_err(|_| EXPECTED)?, id: id.to_owned() }))
+        Err("expected 1 to 128 characters of base64url")
+    }
+}
+
+impl Cursor {
+    fn place(&self) -> Option<After> {
+        let plain = String::from_utf8(URL_SAFE_NO_PAD.decode(&self.0).ok()?).ok()?;
+        let (at, id) = plain.split_once(' ')?;
+        let known = id.len() <= 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+        known.then_some(After { at: at.parse().ok()?, id: id.to_owned() })
     }
 }
 
 impl Page {
-    pub(crate) fn after(&self) -> After {
-        self.cursor.as_ref().map_or_else(After::nothing, |cursor| cursor.0.clone())
+    /// Where the page begins; refuses a cursor that no earlier page gave.
+    pub(crate) fn after(&self) -> Result<After> {
+        let Some(cursor) = &self.cursor else { return Ok(After::nothing()) };
+        cursor.place().ok_or_else(|| Problem::invalid("cursor: expected one that an earlier page gave"))
     }
 
     /// One more than is shown: whether there is a next page.

@@ -103,7 +103,7 @@ pub async fn audit(
     Asking(page): Asking<Page>,
 ) -> Result<Json<Listed<Deed>>> {
     caller.require_operator()?;
-    let entries = shared.store.audit(None, &page.after(), page.fetch()).await?;
+    let entries = shared.store.audit(None, &page.after()?, page.fetch()).await?;
     Ok(Json(page.of(entries, |entry| (entry.at, entry.id.to_string()), Deed::from)))
 }
 
@@ -117,7 +117,7 @@ pub async fn project_audit(
     Asking(page): Asking<Page>,
 ) -> Result<Json<Listed<Deed>>> {
     let project = seen(&shared, &caller, project).await?;
-    let entries = shared.store.audit(Some(project.id), &page.after(), page.fetch()).await?;
+    let entries = shared.store.audit(Some(project.id), &page.after()?, page.fetch()).await?;
     Ok(Json(page.of(entries, |entry| (entry.at, entry.id.to_string()), Deed::from)))
 }
 

@@ -151,7 +151,7 @@ pub async fn list_users(
     Asking(page): Asking<Page>,
 ) -> Result<Json<Listed<User>>> {
     caller.require_operator()?;
-    let users = shared.store.users(&page.after(), page.fetch()).await?;
+    let users = shared.store.users(&page.after()?, page.fetch()).await?;
     Ok(Json(page.of(users, |user| (user.created_at, user.id.to_string()), User::from)))
 }
 
@@ -264,7 +264,7 @@ pub async fn list_tokens(
     State(shared): State<Arc<Shared>>,
     Asking(page): Asking<Page>,
 ) -> Result<Json<Listed<Token>>> {
-    let tokens = shared.store.tokens(caller.user_id, &page.after(), page.fetch()).await?;
+    let tokens = shared.store.tokens(caller.user_id, &page.after()?, page.fetch()).await?;
     Ok(Json(page.of(tokens, |token| (token.created_at, token.id.to_string()), Token::from)))
 }
 

@@ -113,7 +113,7 @@ pub async fn list_plans(
     State(shared): State<Arc<Shared>>,
     Asking(page): Asking<Page>,
 ) -> Result<Json<Listed<Plan>>> {
-    let plans = shared.store.plans(&page.after(), page.fetch()).await?;
+    let plans = shared.store.plans(&page.after()?, page.fetch()).await?;
     Ok(Json(page.of(plans, |plan| (plan.created_at, plan.id.to_string()), Plan::from)))
 }
 

@@ -128,7 +128,7 @@ pub async fn list_projects(
     Asking(page): Asking<Page>,
 ) -> Result<Json<Listed<Project>>> {
     let projects =
-        shared.store.projects(caller.user_id, caller.is_operator, &page.after(), page.fetch()).await?;
+        shared.store.projects(caller.user_id, caller.is_operator, &page.after()?, page.fetch()).await?;
     Ok(Json(page.of(projects, |project| (project.created_at, project.id.to_string()), Project::from)))
 }
 
@@ -207,7 +207,7 @@ pub async fn list_members(
     Asking(page): Asking<Page>,
 ) -> Result<Json<Listed<Member>>> {
     let project = seen(&shared, &caller, project).await?;
-    let members = shared.store.members(project.id, &page.after(), page.fetch()).await?;
+    let members = shared.store.members(project.id, &page.after()?, page.fetch()).await?;
     let show = |member: store::Member| Member {
         user_id: member.user_id,
         name: member.name,

@@ -272,7 +272,7 @@ pub async fn list_uploads(
     Asking(page): Asking<Page>,
 ) -> Result<Json<Listed<Upload>>> {
     let project = seen(&shared, &caller, project).await?;
-    let uploads = shared.store.uploads(project.id, &page.after(), page.fetch()).await?;
+    let uploads = shared.store.uploads(project.id, &page.after()?, page.fetch()).await?;
     Ok(Json(page.of(uploads, |upload| (upload.created_at, upload.sha256.clone()), Upload::from)))
 }
 

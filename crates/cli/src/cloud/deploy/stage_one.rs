@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use client::backend::{App, AppOrder, Context, Login, Plan, Project, Session, State, TlsMode, Verification};
+use client::backend::{
+    App, AppOrder, Context, Login, Plan, ProblemKind, Project, Session, State, TlsMode, Verification,
+};
 use jiff::Timestamp;
 use package::config::TlsMode as Measured;
 use package::{Built, Package};
@@ -82,7 +84,13 @@ pub fn place(session: &Session, project: &CloudProject, package: &Sealed) -> any
         Some(project) => project,
         None => {
             say!("Making the project {project_name}");
-            session.create_project(&project_name)?
+            match session.create_project(&project_name) {
+                // Somebody was faster: another deployment of one's own, most of all.
+                Err(error) if error.problem() == Some(ProblemKind::Conflict) => {
+                    session.project(&project_name)?.ok_or(error)?
+                }
+                made => made?,
+            }
         }
     };
     let earlier = session.apps(project.id, false)?.into_iter().find(|app| app.name == name);

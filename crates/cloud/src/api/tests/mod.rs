@@ -137,10 +137,14 @@ fn every_refusal_is_a_problem() {
             api.raw("POST", "/v1/projects", body, &[auth, json]).await.is(status);
         }
         for query in
-            ["limit=0", "limit=101", "limit=x", "limit=1&limit=2", "cursor=%00", "cursor=YQ", "other=1"]
+            ["limit=0", "limit=101", "limit=x", "limit=1&limit=2", "cursor=%00", "cursor=", "other=1"]
         {
             let reply = api.get(&ada, &format!("/v1/projects?{query}")).await.is(400);
             assert_eq!(reply.problem(), "malformed", "{query}");
+        }
+        for cursor in ["YQ", "0", "____", "LTEgLi4vLi4"] {
+            let reply = api.get(&ada, &format!("/v1/projects?cursor={cursor}")).await.is(422);
+            assert!(reply.text().contains("an earlier page gave"), "{cursor}: {}", reply.text());
         }
         assert!(api.get(&ada, "/v1/projects").await.is(200).json()["items"].as_array().unwrap().is_empty());
     });

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Drives the API with what its own description says, and with what it says must not be: schemathesis against a backend
-# of its own. Needs Python with venv and pip. Usage: schemathesis.sh PATH-OF-MSE-CLOUD [EXAMPLES]
+# of its own. Needs Python with venv and pip. Usage: run.sh PATH-OF-MSE-CLOUD [EXAMPLES]
 set -euo pipefail
+here=$(dirname "$(realpath "${BASH_SOURCE[0]}")")
 binary=$(realpath "$1") examples=${2:-25}
 work=$(mktemp -d)
 backend=
@@ -27,6 +28,8 @@ done
 url=$(<"$work/url")
 token=$(<"$work/data/first-token")
 # Ending one's own token would leave the rest of the run without one.
-"$work/venv/bin/schemathesis" run "$url/v1/openapi.json" --tls-verify "$work/data/ca.pem" \
+cd "$work"
+PYTHONPATH=$here PYTHONDONTWRITEBYTECODE=1 SCHEMATHESIS_HOOKS=hooks \
+    "$work/venv/bin/schemathesis" --config-file "$here/schemathesis.toml" run "$url/v1/openapi.json" --tls-verify "$work/data/ca.pem" \
     --header "Authorization: Bearer $token" --max-examples "$examples" --seed 1 \
     --exclude-path-regex '^/v1/tokens/' --checks all
