@@ -348,7 +348,6 @@ impl Config {
                 max_memory_mb: allowed.memory_mb,
                 max_upload_bytes: allowed.all_uploads_bytes,
             },
-            ..Limits::default()
         }
     }
 }

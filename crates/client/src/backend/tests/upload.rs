@@ -289,7 +289,9 @@ fn a_backend_that_lies_fails_the_upload_and_no_more() {
     }
 }
 
-fn lies_of_assembly() -> [(&'static str, fn(&Seen) -> Answer); 4] {
+type Lie = (&'static str, fn(&Seen) -> Answer);
+
+fn lies_of_assembly() -> [Lie; 4] {
     [
         ("always missing", |_| problem(409, "conflict", "a part is missing")),
         ("never complete", |seen| {
