@@ -56,7 +56,11 @@ impl Backend {
         let config = self.data().join("cloud.toml");
         fs::write(&config, &self.config).unwrap();
         let log = fs::File::options().create(true).append(true).open(self.log_file()).unwrap();
-        let mut child = Command::new(program)
+        let mut command = Command::new(program);
+        if !self.config.contains("runtime = \"docker\"") {
+            command.env("DOCKER_HOST", "unix:///nowhere/docker.sock");
+        }
+        let mut child = command
             .args(["serve", "--config"])
             .arg(&config)
             .arg("--data")
@@ -64,7 +68,6 @@ impl Backend {
             .args(["--listen", &format!("127.0.0.1:{}", self.listen)])
             .args(["--router", &format!("127.0.0.1:{}", self.router)])
             .args(["--log", "info", "--log-format", "json"])
-            .env("DOCKER_HOST", "unix:///nowhere/docker.sock")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::from(log))

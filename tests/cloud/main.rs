@@ -11,6 +11,7 @@ mod hostile;
 #[path = "../end_to_end/installation.rs"]
 mod installation;
 mod operators_attacks;
+mod owners_choices;
 mod scenarios;
 mod storm;
 mod walk_through;

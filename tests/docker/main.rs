@@ -5,6 +5,10 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[allow(dead_code)]
+#[path = "../cloud/backend.rs"]
+mod backend;
+mod backend_nodes;
 mod engine;
 mod images;
 #[allow(dead_code)]

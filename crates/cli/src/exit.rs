@@ -105,6 +105,7 @@ pub fn hint_of(error: &anyhow::Error) -> Option<&str> {
 /// Advice that is the same whichever command fails.
 fn general_hint(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
     use client::Error as Client;
+    use client::backend::ProblemKind;
     use runtime::Error as Runtime;
     match cause.downcast_ref() {
         Some(Runtime::NameInUse { .. }) => {
@@ -118,6 +119,18 @@ fn general_hint(cause: &(dyn std::error::Error + 'static)) -> Option<&'static st
         _ => {}
     }
     match cause.downcast_ref() {
+        Some(Client::Unreachable { address, .. }) if address.starts_with("https://") => {
+            Some("check the backend's address, or ask its operator; `mse cloud login` names another")
+        }
+        Some(Client::Backend { kind: ProblemKind::Unauthorized, .. }) => {
+            Some("log in again with `mse cloud login`: the token has ended, or is another backend's")
+        }
+        Some(Client::Backend { kind: ProblemKind::Quota, .. }) => {
+            Some("stop what is not needed (`mse cloud list`), or ask the operator for more")
+        }
+        Some(Client::AnotherOperator { .. }) => {
+            Some("ask the operator by another way than the backend; `mse cloud login --signer HEX` accepts another")
+        }
         Some(Client::Unreachable { .. }) => Some(
             "`mse home status NAME` says how a node of this machine is; elsewhere, check address and port",
         ),

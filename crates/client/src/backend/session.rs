@@ -61,7 +61,7 @@ impl Session {
         self.wire.origin()
     }
 
-    /// Who runs the backend, as it said when this session was opened.
+    /// Who runs the backend, as it said at the beginning.
     pub fn operator(&self) -> &Operator {
         &self.operator
     }

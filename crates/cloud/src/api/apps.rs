@@ -220,10 +220,16 @@ pub async fn create_app(
         return Err(Problem::conflict(format!("domain: '{domain}' leads to an app already")));
     }
     if !work.add_app(&app).await? {
-        return Err(Problem::conflict(format!(
-            "there is an app named '{}' in this project; stop it first, or choose another name",
-            app.name
-        )));
+        // An order for the same domain may have been faster, too.
+        return Err(Problem::conflict(match app.domain {
+            None => format!(
+                "there is an app named '{}' in this project; stop it first, or choose another name",
+                app.name
+            ),
+            Some(domain) => {
+                format!("there is an app named '{}' in this project, or one for '{domain}'", app.name)
+            }
+        }));
     }
     let id = app.id.to_string();
     let detail = format!("{} on {}", app.name, plan.name);

@@ -92,39 +92,54 @@ pub async fn announce_upload(
     if size == 0 || size > most {
         return Err(Problem::invalid(format!("size: expected 1 to {most} bytes")));
     }
-    let upload = store::Upload {
-        project_id: project.id,
-        sha256: sha256.as_str().to_owned(),
-        size,
-        received: 0,
-        created_by: caller.user_id,
-        created_at: store::now(),
-        completed_at: None,
-    };
     let mut work = shared.store.begin().await?;
-    let quota = work.take_turn(project.id).await?.ok_or_else(Problem::not_found)?;
-    if let Some(found) = work.upload(project.id, sha256.as_str()).await? {
+    let (upload, is_new) = begun(&mut work, &caller, project.id, sha256.as_str(), size).await?;
+    if !is_new {
+        return Ok(Json(Upload::from(upload)).into_response());
+    }
+    let detail = format!("{size} bytes");
+    let user = Some(caller.user_id);
+    work.note(upload.created_at, user, Some(project.id), "upload.announce", sha256.as_str(), &detail).await?;
+    work.commit().await?;
+    Ok((StatusCode::CREATED, Json(Upload::from(upload))).into_response())
+}
+
+/// The upload of this digest and size, begun now where there is none and the quota allows it; whether it was.
+async fn begun(
+    work: &mut store::Work,
+    caller: &Caller,
+    project: Uuid,
+    sha256: &str,
+    size: u64,
+) -> Result<(store::Upload, bool)> {
+    let quota = work.take_turn(project).await?.ok_or_else(Problem::not_found)?;
+    if let Some(found) = work.upload(project, sha256).await? {
         if found.size != size {
             return Err(Problem::conflict(format!(
                 "this digest was announced with {} bytes before; remove that upload first",
                 found.size
             )));
         }
-        return Ok(Json(Upload::from(found)).into_response());
+        return Ok((found, false));
     }
-    let used = work.uploaded_bytes(project.id).await?;
+    let used = work.uploaded_bytes(project).await?;
     if used.saturating_add(size) > quota.max_upload_bytes {
         return Err(Problem::quota(format!(
             "expected uploads of at most {} bytes in this project; there are {used}, and this one has {size}",
             quota.max_upload_bytes
         )));
     }
+    let upload = store::Upload {
+        project_id: project,
+        sha256: sha256.to_owned(),
+        size,
+        received: 0,
+        created_by: caller.user_id,
+        created_at: store::now(),
+        completed_at: None,
+    };
     work.add_upload(&upload).await?;
-    let detail = format!("{size} bytes");
-    let user = Some(caller.user_id);
-    work.note(upload.created_at, user, Some(project.id), "upload.announce", sha256.as_str(), &detail).await?;
-    work.commit().await?;
-    Ok((StatusCode::CREATED, Json(Upload::from(upload))).into_response())
+    Ok((upload, true))
 }
 
 /// A part of what is assembled: a complete upload of the same project.
@@ -171,16 +186,11 @@ pub async fn assemble_upload(
         )));
     };
     let mut work = shared.store.begin().await?;
-    let quota = work.take_turn(project.id).await?.ok_or_else(Problem::not_found)?;
-    let found = work.upload(project.id, sha256.as_str()).await?;
-    if let Some(found) = &found
-        && found.size != size
-    {
-        return Err(Problem::conflict(format!("this digest was announced with {} bytes before", found.size)));
+    let (upload, _) = begun(&mut work, &caller, project.id, sha256.as_str(), size).await?;
+    if upload.completed_at.is_some() {
+        return Ok(Json(Upload::from(upload)).into_response());
     }
-    if let Some(found) = found.clone().filter(|found| found.completed_at.is_some()) {
-        return Ok(Json(Upload::from(found)).into_response());
-    }
+    // What is missing undoes the beginning: the transaction is not committed.
     for part in &parts {
         let there = work.upload(project.id, part.sha256.as_str()).await?;
         if there.is_none_or(|there| there.completed_at.is_none() || there.size != part.size) {
@@ -192,29 +202,6 @@ pub async fn assemble_upload(
         }
     }
     let now = store::now();
-    let upload = match found {
-        Some(found) => found,
-        None => {
-            let used = work.uploaded_bytes(project.id).await?;
-            if used.saturating_add(size) > quota.max_upload_bytes {
-                return Err(Problem::quota(format!(
-                    "expected uploads of at most {} bytes in this project; there are {used}, and this one has {size}",
-                    quota.max_upload_bytes
-                )));
-            }
-            let upload = store::Upload {
-                project_id: project.id,
-                sha256: sha256.as_str().to_owned(),
-                size,
-                received: 0,
-                created_by: caller.user_id,
-                created_at: now,
-                completed_at: None,
-            };
-            work.add_upload(&upload).await?;
-            upload
-        }
-    };
     let detail = format!("{} parts, {size} bytes", parts.len());
     work.note(now, Some(caller.user_id), Some(project.id), "upload.assemble", sha256.as_str(), &detail)
         .await?;

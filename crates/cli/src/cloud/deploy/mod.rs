@@ -13,7 +13,7 @@ use std::io::{BufRead, IsTerminal, Write};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use client::backend::{App, Context, Verification};
+use client::backend::{App, Context, Session, Verification};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -103,8 +103,9 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
 
     let package = stage_one::build(args, &project, tls)?;
     let place = stage_one::place(&session, &project, &package)?;
-    replace_earlier(args, &session, &place)?;
+    agree_to_replace(args, &place)?;
     stage_one::upload(&session, &place, &package)?;
+    stop_earlier(args, &session, &place)?;
     let attempt = attempt::Attempt::begin(&session, &place, &package)?;
     let app = stage_one::create(&session, &place, &package, &secrets, tls, project.cloud.expires_at)?;
     let mut context = stage_one::context(&login, &session, &place, &package, &app)?;
@@ -147,23 +148,28 @@ fn check_platform(args: &Args, is_simulated: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Ends an app of the same name: asked, or told with `-y`.
-fn replace_earlier(
-    args: &Args,
-    session: &client::backend::Session,
-    place: &stage_one::Place,
-) -> anyhow::Result<()> {
+/// Whether an app of the same name may be ended: asked, or told with `-y`.
+fn agree_to_replace(args: &Args, place: &stage_one::Place) -> anyhow::Result<()> {
     let Some(earlier) = &place.earlier else { return Ok(()) };
-    let what =
-        format!("{} of project {} ({}, {})", place.name, place.project.name, earlier.id, earlier.state);
-    if !args.yes && !confirm(&format!("Replace the app {what}?"))? {
-        return Err(Failure::failed(format!("there is the app {what} already"))
-            .hint("-y replaces it; another name in mse.toml makes another app")
-            .into());
+    let what = described(earlier, place);
+    if args.yes || confirm(&format!("Replace the app {what}?"))? {
+        return Ok(());
     }
-    say!("Stopping the app {what}");
+    Err(Failure::failed(format!("there is the app {what} already"))
+        .hint("-y replaces it; another name in mse.toml makes another app")
+        .into())
+}
+
+/// Ends it, once everything is there that takes its place.
+fn stop_earlier(args: &Args, session: &Session, place: &stage_one::Place) -> anyhow::Result<()> {
+    let Some(earlier) = &place.earlier else { return Ok(()) };
+    say!("Stopping the app {}", described(earlier, place));
     stop::stop(session, earlier.id, Duration::from_secs(args.timeout))?;
     stop::forget(earlier.id)
+}
+
+fn described(app: &App, place: &stage_one::Place) -> String {
+    format!("{} of project {} ({}, {})", place.name, place.project.name, app.id, app.state)
 }
 
 /// Asks on a terminal; without one the answer is no.
