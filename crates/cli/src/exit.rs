@@ -128,9 +128,9 @@ fn general_hint(cause: &(dyn std::error::Error + 'static)) -> Option<&'static st
         Some(Client::Backend { kind: ProblemKind::Quota, .. }) => {
             Some("stop what is not needed (`mse cloud list`), or ask the operator for more")
         }
-        Some(Client::AnotherOperator { .. }) => {
-            Some("ask the operator by another way than the backend; `mse cloud login --signer HEX` accepts another")
-        }
+        Some(Client::AnotherOperator { .. }) => Some(
+            "ask the operator by another way than the backend; `mse cloud login --signer HEX` accepts another",
+        ),
         Some(Client::Unreachable { .. }) => Some(
             "`mse home status NAME` says how a node of this machine is; elsewhere, check address and port",
         ),

@@ -123,7 +123,9 @@ impl ProcessState {
 pub trait Runtime: Send + Sync {
     /// Makes a node and starts it; returns as soon as its process runs. On an error nothing is left behind.
     fn spawn(&self, spec: &NodeSpec<'_>) -> Result<NodeSummary, Error>;
-    /// All nodes, by name.
+    /// The names of all nodes, in order, whether or not their records can be read.
+    fn names(&self) -> Result<Vec<NodeName>, Error>;
+    /// All nodes, by name. A record that cannot be read is an error: [`Runtime::names`] and [`Runtime::summary`] tell which.
     fn list(&self) -> Result<Vec<NodeSummary>, Error>;
     /// One node.
     fn summary(&self, name: &NodeName) -> Result<NodeSummary, Error>;

@@ -81,6 +81,13 @@ impl Runtime for Runtimes {
         self.spawn_with(if native { Kind::Process } else { Kind::Docker }, spec)
     }
 
+    fn names(&self) -> Result<Vec<NodeName>, Error> {
+        let mut all = self.process.names()?;
+        all.extend(self.docker.names()?);
+        all.sort();
+        Ok(all)
+    }
+
     fn list(&self) -> Result<Vec<NodeSummary>, Error> {
         let mut all = self.process.list()?;
         all.extend(self.docker.list()?);

@@ -91,8 +91,16 @@ impl Site {
         self.routes.lead_to(&apps)?;
         self.place(&apps).await?;
         futures_util::stream::iter(apps)
-            .map(|app| {
+            .filter_map(|app| {
                 let node = nodes.remove(&app.id);
+                // Neither there nor gone: nothing of such an app is freed, started or ended before its record is mended.
+                let is_damaged = matches!(node, Some(None));
+                if is_damaged {
+                    tracing::error!(app = %app.id, "the runtime's record of its node is damaged: it is left as it is");
+                }
+                std::future::ready((!is_damaged).then_some((app, node.flatten())))
+            })
+            .map(|(app, node)| {
                 async move {
                     if let Err(error) = self.care(app.id, node).await {
                         tracing::error!(app = %app.id, %error, "the reconciler could not care for an app");
@@ -103,6 +111,7 @@ impl Site {
             .collect::<()>()
             .await;
         for (id, node) in nodes {
+            let Some(node) = node else { continue };
             // Its app ended, or is not in this database: nobody could ever stop it.
             tracing::warn!(app = %id, "a node without an app is removed");
             self.remove(&node.name).await?;
@@ -113,11 +122,12 @@ impl Site {
         work.commit().await
     }
 
-    /// The nodes of apps that the runtime knows. Others are somebody else's, and left alone.
-    async fn nodes(&self) -> Result<HashMap<Uuid, NodeSummary>> {
-        let nodes = self.blocking(|nodes| nodes.list()).await??;
-        let own = nodes.into_iter().filter_map(|node| {
-            let id = Uuid::try_parse(node.name.as_str().strip_prefix(PREFIX)?).ok()?;
+    /// The nodes of apps that the runtime knows; without a summary where it cannot read its own record. Others are
+    /// somebody else's, and left alone.
+    async fn nodes(&self) -> Result<HashMap<Uuid, Option<NodeSummary>>> {
+        let nodes = self.blocking(known_nodes).await??;
+        let own = nodes.into_iter().filter_map(|(name, node)| {
+            let id = Uuid::try_parse(name.as_str().strip_prefix(PREFIX)?).ok()?;
             Some((id, node))
         });
         Ok(own.collect())
@@ -375,6 +385,27 @@ impl Site {
         work.change_app(id, change, now).await?;
         work.commit().await
     }
+}
+
+/// All nodes by name. One damaged record must not keep the others from being cared for.
+fn known_nodes(
+    nodes: &dyn Runtime,
+) -> std::result::Result<Vec<(NodeName, Option<NodeSummary>)>, runtime::Error> {
+    match nodes.list() {
+        Ok(nodes) => return Ok(nodes.into_iter().map(|node| (node.name.clone(), Some(node))).collect()),
+        Err(runtime::Error::Record { .. }) => {}
+        Err(error) => return Err(error),
+    }
+    let mut known = Vec::new();
+    for name in nodes.names()? {
+        match nodes.summary(&name) {
+            Ok(node) => known.push((name, Some(node))),
+            Err(runtime::Error::NoSuchNode { .. }) => {}
+            Err(runtime::Error::Record { .. }) => known.push((name, None)),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(known)
 }
 
 fn room(app: &App) -> Room {

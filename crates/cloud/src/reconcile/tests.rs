@@ -432,3 +432,23 @@ fn wherever_a_backend_ends_the_next_loses_nothing_and_doubles_nothing() {
         assert!(n < 500, "the life never ends");
     }
 }
+
+#[test]
+fn a_damaged_record_holds_up_nobody_else_and_frees_nothing() {
+    on_each(|url| async move {
+        let world = World::new(&url).await;
+        let (first, second) = (world.app("first", 1000).await, world.app("second", 1000).await);
+        world.look().await;
+        *world.machine.damaged.lock().unwrap() = Some(first);
+        world.machine.says(second, Answer::Healthy);
+        world.stop(first).await;
+        world.look().await;
+        assert_eq!(world.state(second).await, State::Running, "the others are cared for");
+        assert!(world.see(first).await.port.is_some(), "its node may run: nothing of it is free");
+        assert_eq!((world.machine.made(first), world.machine.names().len()), (1, 2));
+        *world.machine.damaged.lock().unwrap() = None;
+        world.look().await;
+        assert_eq!(world.state(first).await, State::Stopped);
+        assert_eq!(world.machine.names().len(), 1);
+    });
+}

@@ -26,6 +26,8 @@ pub(crate) struct Machine {
     pub(crate) foreign_ports: Mutex<Vec<u16>>,
     /// Whether starting nodes fails.
     pub(crate) broken: Mutex<bool>,
+    /// The app whose node's record cannot be read.
+    pub(crate) damaged: Mutex<Option<Uuid>>,
 }
 
 impl Machine {
@@ -127,12 +129,22 @@ impl Runtime for Nodes {
         })
     }
 
+    fn names(&self) -> Result<Vec<NodeName>, Error> {
+        Ok(self.machine.nodes.lock().unwrap().keys().cloned().collect())
+    }
+
     fn list(&self) -> Result<Vec<NodeSummary>, Error> {
-        Ok(self.machine.nodes.lock().unwrap().values().cloned().collect())
+        self.names()?.iter().map(|name| self.summary(name)).collect()
     }
 
     fn summary(&self, name: &NodeName) -> Result<NodeSummary, Error> {
-        self.machine.nodes.lock().unwrap().get(name).cloned().ok_or_else(|| missing(name))
+        let node = self.machine.nodes.lock().unwrap().get(name).cloned().ok_or_else(|| missing(name))?;
+        match *self.machine.damaged.lock().unwrap() {
+            Some(app) if app == node.app_id => {
+                Err(Error::Record { path: name.as_str().into(), reason: "it is damaged".to_owned() })
+            }
+            _ => Ok(node),
+        }
     }
 
     fn logs(&self, name: &NodeName, _: bool, out: &mut dyn Write) -> Result<(), Error> {

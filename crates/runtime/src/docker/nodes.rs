@@ -86,18 +86,6 @@ impl DockerRuntime {
         Record::read(&self.directory, name)
     }
 
-    fn names(&self) -> Result<Vec<NodeName>, Error> {
-        let mut names = Vec::new();
-        for entry in fs::read_dir(&self.directory).map_err(Error::file("list", &self.directory))? {
-            let entry = entry.map_err(Error::file("list", &self.directory))?;
-            let file = entry.file_name();
-            let name = file.to_str().and_then(|name| name.strip_suffix(".json"));
-            names.extend(name.and_then(|name| name.parse::<NodeName>().ok()));
-        }
-        names.sort();
-        Ok(names)
-    }
-
     /// Refuses an address that a node has, or anybody else, as far as that can be told from here.
     fn check_port(&self, listen: SocketAddr, own: &NodeName, engine: &Engine) -> Result<(), Error> {
         let checked = self.processes.check_published(listen, own, engine.is_local());
@@ -317,6 +305,18 @@ impl Runtime for DockerRuntime {
             half_made.leave();
         }
         result
+    }
+
+    fn names(&self) -> Result<Vec<NodeName>, Error> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.directory).map_err(Error::file("list", &self.directory))? {
+            let entry = entry.map_err(Error::file("list", &self.directory))?;
+            let file = entry.file_name();
+            let name = file.to_str().and_then(|name| name.strip_suffix(".json"));
+            names.extend(name.and_then(|name| name.parse::<NodeName>().ok()));
+        }
+        names.sort();
+        Ok(names)
     }
 
     fn list(&self) -> Result<Vec<NodeSummary>, Error> {

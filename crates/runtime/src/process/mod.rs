@@ -130,11 +130,7 @@ impl ProcessRuntime {
     /// All nodes, each with its record or why that cannot be read: one damaged file must not stop work on the others.
     fn try_records(&self) -> Result<Vec<Result<Record, Error>>, Error> {
         let mut records = Vec::new();
-        for entry in fs::read_dir(&self.nodes).map_err(Error::file("list", &self.nodes))? {
-            let entry = entry.map_err(Error::file("list", &self.nodes))?;
-            let Some(name) = entry.file_name().to_str().and_then(|name| name.parse::<NodeName>().ok()) else {
-                continue;
-            };
+        for name in self.names()? {
             // Another command may remove a node while this one looks.
             match self.record(&name) {
                 Err(Error::NoSuchNode { .. }) => {}
@@ -288,6 +284,16 @@ impl Runtime for ProcessRuntime {
                 Err(error)
             }
         }
+    }
+
+    fn names(&self) -> Result<Vec<NodeName>, Error> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.nodes).map_err(Error::file("list", &self.nodes))? {
+            let name = entry.map_err(Error::file("list", &self.nodes))?.file_name();
+            names.extend(name.to_str().and_then(|name| name.parse::<NodeName>().ok()));
+        }
+        names.sort();
+        Ok(names)
     }
 
     fn list(&self) -> Result<Vec<NodeSummary>, Error> {
