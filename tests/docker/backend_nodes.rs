@@ -9,8 +9,7 @@ fn an_app_of_a_backend_in_a_container() {
     let backend = Backend::start("runtime = \"docker\"\n");
     backend.login(&owner);
     owner.run("cloud scaffold shop", 0);
-    let deploy =
-        format!("cloud deploy --path shop --builder docker {} --allow-simulated --format json", build_ca());
+    let deploy = format!("cloud deploy --path shop {} --allow-simulated --format json", build_ca());
     let report: serde_json::Value = serde_json::from_str(&owner.run(&deploy, 0)).unwrap();
     let id = report["id"].as_str().unwrap();
     let container = container("the app", id);

@@ -57,7 +57,7 @@ pub struct Args {
     /// The IP address of the backend's router, instead of what the app's name resolves to.
     #[arg(long, value_name = "IP")]
     resolve: Option<std::net::IpAddr>,
-    /// What makes the image.
+    /// What makes the image; what the backend's runtime needs without it.
     #[arg(long, value_enum, default_value_t)]
     builder: BuilderChoice,
     #[command(flatten)]
@@ -101,7 +101,8 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     let (login, session) = session::open()?;
     check_platform(args, login.operator.is_simulated())?;
 
-    let package = stage_one::build(args, &project, tls)?;
+    let builder = stage_one::builder(args.builder, session.operator(), &project)?;
+    let package = stage_one::build(args, &project, builder, tls)?;
     let place = stage_one::place(&session, &project, &package)?;
     agree_to_replace(args, &place)?;
     stage_one::upload(&session, &place, &package)?;

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use client::backend::{
-    App, AppOrder, Context, Login, Plan, ProblemKind, Project, Session, State, TlsMode, Verification,
+    App, AppOrder, Context, Login, Operator, Plan, ProblemKind, Project, Session, State, TlsMode,
+    Verification,
 };
 use jiff::Timestamp;
 use package::config::TlsMode as Measured;
@@ -17,7 +18,7 @@ use crate::cloud::deploy::{Args, Deadline};
 use crate::cloud::project::CloudProject;
 use crate::exit::{Advice, Failure};
 use crate::files;
-use crate::home::package::{self as packaging, ImageSource};
+use crate::home::package::{self as packaging, BuilderChoice, ImageSource};
 use crate::interrupt::Scratch;
 use crate::output::{self, printable, say};
 
@@ -45,8 +46,36 @@ pub struct Place {
     pub earlier: Option<App>,
 }
 
+/// What makes an image that the backend can run: it says itself what starts its nodes.
+pub fn builder(
+    chosen: BuilderChoice,
+    operator: &Operator,
+    project: &CloudProject,
+) -> anyhow::Result<BuilderChoice> {
+    match (chosen, operator.runtime.as_str()) {
+        (BuilderChoice::Docker, "process") => {}
+        (_, "process") if project.cloud.docker.is_some() => {}
+        (BuilderChoice::Native, "docker") => {
+            return Err(Failure::failed("this backend runs container images, and no natively built ones")
+                .hint("leave out --builder native")
+                .into());
+        }
+        (BuilderChoice::Auto, "process") => return Ok(BuilderChoice::Native),
+        (BuilderChoice::Auto, "docker") => return Ok(BuilderChoice::Docker),
+        _ => return Ok(chosen),
+    }
+    Err(Failure::failed("this backend runs natively built images, and no containers")
+        .hint("leave out --builder docker, and `docker` in [cloud]")
+        .into())
+}
+
 /// Builds the package, its code encrypted under a fresh key.
-pub fn build(args: &Args, project: &CloudProject, tls: TlsMode) -> anyhow::Result<Sealed> {
+pub fn build(
+    args: &Args,
+    project: &CloudProject,
+    builder: BuilderChoice,
+    tls: TlsMode,
+) -> anyhow::Result<Sealed> {
     let (scratch, output): (Option<Scratch>, PathBuf) = match &args.workspace {
         Some(folder) => (None, folder.clone()),
         None => {
@@ -64,7 +93,7 @@ pub fn build(args: &Args, project: &CloudProject, tls: TlsMode) -> anyhow::Resul
     let source = ImageSource {
         folder: &project.folder,
         dockerfile: &project.folder.join("Dockerfile"),
-        builder: args.builder,
+        builder,
         build: &args.build,
         ready: project.cloud.docker.as_deref(),
     };
