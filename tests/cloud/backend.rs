@@ -63,8 +63,10 @@ impl Backend {
         let mut child = command
             .args(["serve", "--config"])
             .arg(&config)
+            // As an operator types it, from where it lies.
+            .current_dir(self.data().parent().unwrap())
             .arg("--data")
-            .arg(self.data())
+            .arg(self.data().file_name().unwrap())
             .args(["--listen", &format!("127.0.0.1:{}", self.listen)])
             .args(["--router", &format!("127.0.0.1:{}", self.router)])
             .args(["--log", "info", "--log-format", "json"])

@@ -83,6 +83,8 @@ impl Backend {
     pub async fn start(config: &Config, data: &Path) -> Result<Backend> {
         config.check()?;
         let lock = claim_directory(data)?;
+        // Nodes are told of places in it, and are started elsewhere.
+        let data = &data.canonicalize().map_err(Error::file("find", data))?;
         let store = match &config.database {
             Some(url) => Store::open(url).await?,
             None => Store::open_file(&data.join(DATABASE)).await?,
