@@ -1,7 +1,7 @@
 //! Images and short-lived containers: what an engine is asked for, and what is left when that fails.
 
 use std::io::{self, Cursor, Write};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use runtime::Error;
 use runtime::docker::{BuildRequest, DevContainer, DevSpec, Engine};
@@ -93,9 +93,13 @@ fn containers_of_builds() -> usize {
     listed.lines().filter(|line| line.contains("the reason")).count()
 }
 
+/// Held by tests that tell this process's containers for development from others: one at a time.
+static DEVELOPMENT: Mutex<()> = Mutex::new(());
+
 #[test]
 fn an_application_runs_in_a_container_that_lives_no_longer_than_its_value() {
     let Some(engine) = engine() else { return };
+    let _alone = DEVELOPMENT.lock().unwrap_or_else(PoisonError::into_inner);
     let image = Image::named("dev");
     let command = |text: &str| -> Vec<String> { ["sh", "-c", text].map(str::to_owned).to_vec() };
     let (built, _) =
@@ -184,6 +188,7 @@ fn a_build_that_nobody_waits_for_ends_with_its_containers() {
 #[test]
 fn a_container_whose_maker_was_killed_is_removed_by_the_next() {
     let Some(engine) = engine() else { return };
+    let _alone = DEVELOPMENT.lock().unwrap_or_else(PoisonError::into_inner);
     let command = ["sleep", "1000"].map(str::to_owned);
     let spec = DevSpec { image: BASE, command: &command, port: 1, ..DevSpec::default() };
     let empty = tar(&[]);
