@@ -19,7 +19,7 @@ fn an_engine_that_stops_hangs_and_starts_again() {
     let node = world.ready(&name);
 
     // It takes requests and answers none.
-    own.signal(Signal::STOP);
+    own.freeze();
     let began = Instant::now();
     let hangs = world.runtime.status(&name);
     assert!(matches!(hangs, Err(Error::EngineSilent { .. })), "{hangs:?}");

@@ -435,6 +435,19 @@ impl OwnEngine {
         rustix::process::kill_process(pid, signal).unwrap();
     }
 
+    /// Keeps it from doing anything, every thread of it: the signal is on its way when it has been sent.
+    pub fn freeze(&self) {
+        self.signal(rustix::process::Signal::STOP);
+        let tasks = format!("/proc/{}/task", self.process.as_ref().unwrap().id());
+        eventually("the engine stands still", || {
+            std::fs::read_dir(&tasks).unwrap().map(Result::unwrap).all(|task| {
+                let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+                // proc_pid_stat(5): the state follows the name in brackets.
+                stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('T'))
+            })
+        });
+    }
+
     /// Stops it, and its containers with it.
     pub fn stop(&mut self) {
         self.signal(rustix::process::Signal::TERM);
