@@ -52,10 +52,25 @@ fn going_without_verification_is_said_and_remembered() {
     assert!(status.contains("Verified: NO: --no-verify"), "{status}");
     let said = owner.talk("cloud test --path app app", 0);
     assert!(said.contains("whoever answers may be anybody"), "{said}");
-    // A later verification counts.
+    // A later verification of something else than was deployed does not count for it.
+    let contexts = owner.home().join(".local/state/mse/cloud/contexts");
+    let context = fs::read_dir(contexts).unwrap().next().unwrap().unwrap().path();
+    let whole = fs::read_to_string(&context).unwrap();
+    let mut other: serde_json::Value = serde_json::from_str(&whole).unwrap();
+    let fingerprint = other["fingerprint"].as_str().unwrap().to_owned();
+    other["fingerprint"] = "00".repeat(32).into();
+    fs::write(&context, other.to_string()).unwrap();
+    owner.run(&format!("cloud verify app --fingerprint {fingerprint} --allow-simulated --output other/"), 0);
+    let status = owner.run("cloud status app", 0);
+    assert!(status.contains("Verified: NO: --no-verify"), "{status}");
+    fs::write(&context, whole).unwrap();
+
+    // One of the deployment does, and what comes after rests on it.
     owner.run("cloud verify app --allow-simulated --output verified/", 0);
     let status = owner.run("cloud status app", 0);
     assert!(status.contains("Verified: yes"), "{status}");
+    let said = owner.talk("cloud test --path app app", 0);
+    assert!(!said.contains("may be anybody"), "{said}");
 }
 
 #[test]

@@ -4,10 +4,12 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use attestation::Expected;
+use attestation::evidence::Evidence;
+use attestation::judgement::Verified;
 use attestation::ratls::RatlsCertificate;
 use client::backend::{Context, Login, TlsMode, Verification};
 use client::live::ChannelKind;
-use client::records::{Origin, Record};
+use client::records::{Origin, Record, Store};
 use client::target::Target;
 use jiff::Timestamp;
 use package::{Package, code_archive};
@@ -110,7 +112,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     let path = args.output.join("ratls.pem");
     files::write(&path, certificate.to_pem().as_bytes(), PUBLIC)?;
     records.save(&record)?;
-    remember(&known, &record)?;
+    remember(&known, &verified, &records)?;
     match args.format {
         Format::Json => output::json(verified.judgement())?,
         Format::Human => {
@@ -262,13 +264,18 @@ fn users_leg(error: anyhow::Error, context: Option<&Context>) -> anyhow::Error {
     Failure::from_error(&error).hint(hint).into()
 }
 
-/// A later verification of one's own deployment counts for it.
-fn remember(known: &Known, record: &Record) -> anyhow::Result<()> {
+/// A later verification of what was deployed from here counts for the deployment: its context says so, and what the
+/// owner does next rests on it. One of anything else does not.
+fn remember(known: &Known, verified: &Verified<Evidence>, records: &Store) -> anyhow::Result<()> {
     let contexts = session::contexts()?;
     let Some(context) = &known.context else { return Ok(()) };
-    if let Some(mut own) = contexts.load(context.id)? {
-        own.verified = Verification::Verified { at: Timestamp::now(), simulated: record.is_simulated() };
-        contexts.save(&own)?;
+    let Some(mut own) = contexts.load(context.id)? else { return Ok(()) };
+    if verified.mrenclave() != own.fingerprint {
+        return Ok(());
     }
+    let record = Record::of(verified, Origin::Deployed)?.named(&own.id.to_string());
+    records.save(&record)?;
+    own.verified = Verification::Verified { at: Timestamp::now(), simulated: record.is_simulated() };
+    contexts.save(&own)?;
     Ok(())
 }

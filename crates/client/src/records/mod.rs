@@ -219,11 +219,11 @@ impl Record {
     }
 
     /// Until when this record may be relied on. The certificate's end always counts; the end of what Intel signed
-    /// counts where a verification for others was made, and not for the operator's own node, to whom nothing is
-    /// entrusted that the operator does not have.
+    /// counts wherever something is entrusted to the enclave, and so not for the operator's own node, which gets
+    /// nothing that the operator does not have.
     pub fn valid_until(&self) -> Timestamp {
         match (self.origin, self.valid_until) {
-            (Origin::Verify, Some(until)) => until.min(self.certificate_until),
+            (Origin::Verify | Origin::Deployed, Some(until)) => until.min(self.certificate_until),
             _ => self.certificate_until,
         }
     }

@@ -248,6 +248,11 @@ fn a_verification_ends_with_what_intel_signed_and_a_spawned_node_with_its_certif
     let error = verified.check_current(at("2026-01-01T00:00:01Z")).unwrap_err();
     assert!(matches!(error, Error::Expired { .. }), "{error}");
 
+    // An owner entrusts a deployment with as much as any enclave that was verified.
+    let deployed =
+        Record::sample(Origin::Deployed, &identity.certificate, APP_ID).with_valid_until(collateral_ends);
+    assert!(deployed.check_current(at("2026-01-01T00:00:01Z")).is_err());
+
     let spawned = spawned(&identity, "node").with_valid_until(collateral_ends);
     spawned.check_current(at("2029-12-31T00:00:00Z")).unwrap();
     assert!(spawned.check_current(at("2030-01-01T00:00:01Z")).is_err());

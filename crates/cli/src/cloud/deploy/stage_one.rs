@@ -204,8 +204,10 @@ pub fn create(
     };
     let app = session.create_app(place.project.id, &order, Uuid::new_v4())?;
     // What the backend answers goes into names and files: it is what was asked for, or nothing is done with it.
-    let asked_domain = order.domain.as_ref().is_none_or(|domain| *domain == app.domain);
-    if app.package != order.package || app.tls != order.tls || !asked_domain {
+    let operator = session.operator();
+    let domain = order.domain.clone().unwrap_or_else(|| operator.domain_of(app.id));
+    let names = app.domain == domain && app.config_domain == operator.config_domain_of(app.id);
+    if app.package != order.package || app.tls != order.tls || !names {
         return Err(Failure::refused("the backend made another app than was asked for").into());
     }
     Ok(app)
