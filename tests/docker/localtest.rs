@@ -49,3 +49,11 @@ fn a_dockerfile_that_fails_says_why() {
     let said = person.talk("home package --project baseless --builder docker --output out", 1);
     assert!(said.contains("mse-base:never") && said.contains("base-image build"), "{said}");
 }
+
+#[test]
+fn a_base_that_the_engine_does_not_have_is_named() {
+    let Some(person) = account() else { return };
+    let said = person.talk("base-image build --from mse-nobody-has-this:1 --tag mse-nobody-has-this:2", 1);
+    assert!(said.contains("no image mse-nobody-has-this:1") && said.contains("--from"), "{said}");
+    assert_eq!(docker(&["image", "ls", "--quiet", "mse-nobody-has-this"]), "");
+}

@@ -8,7 +8,7 @@ use clap::Subcommand;
 use package::native::needed_glibc;
 
 use crate::embedded;
-use crate::exit::{Exit, Failure};
+use crate::exit::{Advice, Exit, Failure};
 use crate::files::{self, PUBLIC};
 use crate::image::{self, BASE, BuildArgs};
 use crate::interrupt::Scratch;
@@ -80,7 +80,14 @@ fn build(mut args: Build) -> anyhow::Result<Exit> {
     args.build.build_args.extend(own.map(|(name, value)| (name.to_owned(), value.to_owned())));
 
     let (repository, tag) = name_and_tag(&args.tag);
-    let draft = image::build(&engine, &context, &dockerfile, &args.build)?;
+    let built = image::build(&engine, &context, &dockerfile, &args.build);
+    let draft = match engine.has_image(&args.from)? {
+        true => built?,
+        false => built.hint(format!(
+            "the engine has no image {} and got none: name one that it has with --from",
+            args.from
+        ))?,
+    };
     let saved = scratch.path().join("image.tar");
     image::save(&draft, &args.build, &format!("{repository}:{tag}"), &saved)?;
     check_glibc(&saved, &args.from)?;
