@@ -88,6 +88,10 @@ impl<'a> Image<'a> {
     ///
     /// Only bytes of the segment itself come from the file: what shares a page with it in the file is zeroed.
     pub fn read_page(&self, segment: &Segment, address: u64, page: &mut [u8; PAGE_SIZE as usize]) -> Content {
+        if segment.file_size == 0 {
+            // Without bytes the offset means nothing: nobody checked it.
+            return Content::Zero;
+        }
         let in_file = page_down(segment.offset) + (address - segment.pages().0);
         let start = in_file.max(segment.offset);
         let end = (in_file + PAGE_SIZE).min(segment.offset + segment.file_size);

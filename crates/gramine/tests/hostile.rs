@@ -73,6 +73,18 @@ fn wrong_keys_are_named() {
 }
 
 #[test]
+fn a_segment_without_bytes_may_say_that_they_are_anywhere() {
+    let image_at = |offset: u64| {
+        let mut image = image_with(program_header(0, 32), &0u64.to_le_bytes());
+        image[program_header(0, 8)..][..8].copy_from_slice(&offset.to_le_bytes());
+        mrenclave(SMALL.as_bytes(), &image).unwrap()
+    };
+    for offset in [1, 1 << 40, u64::MAX - 4096, u64::MAX] {
+        assert_eq!(image_at(offset), image_at(0), "{offset:#x}");
+    }
+}
+
+#[test]
 fn broken_toml_is_named_by_its_line() {
     for (manifest, line) in
         [(&b"a = 1\n\nb = = 2\n"[..], 3), (b"a = 1\na = 2", 2), (b"x = 'a\xff'", 1), (b"a = 1\n\0", 2)]
