@@ -134,6 +134,7 @@ struct Descriptor {
 #[derive(Deserialize)]
 struct Platform {
     os: String,
+    architecture: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -190,13 +191,22 @@ fn is_index(descriptor: &Descriptor, bytes: &[u8]) -> bool {
     }
 }
 
-/// The one image among the manifests of an index: not an attestation about it, and present.
+/// The one image among the manifests of an index: not an attestation about it, and present. An image of several names
+/// is there once for each, and one of several platforms is taken for the only one that enclaves have.
 fn the_image(members: &Members, index: OciIndex) -> Result<Descriptor> {
     let mut images: Vec<_> = (index.manifests.into_iter())
         .filter(|d| d.platform.as_ref().is_none_or(|p| p.os != "unknown"))
         .filter(|d| !d.annotations.contains_key("vnd.docker.reference.type"))
         .filter(|d| members.contains_key(&blob_name(&d.digest)))
         .collect();
+    images.sort_by(|a, b| a.digest.cmp(&b.digest));
+    images.dedup_by(|a, b| a.digest == b.digest && a.media_type == b.media_type && a.size == b.size);
+    let for_enclaves = |d: &Descriptor| {
+        d.platform.as_ref().is_some_and(|p| p.os == "linux" && p.architecture.as_deref() == Some("amd64"))
+    };
+    if images.len() > 1 && images.iter().any(for_enclaves) {
+        images.retain(for_enclaves);
+    }
     match (images.pop(), images.len()) {
         (Some(image), 0) => Ok(image),
         (None, _) => Err(wrong("index.json", "one image", "none")),

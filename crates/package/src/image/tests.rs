@@ -170,6 +170,51 @@ fn an_index_may_point_to_an_index_with_attestations() {
 }
 
 #[test]
+fn an_image_of_several_names_is_one_image() {
+    let mut parts = Parts::oci(&two_layers(), gzip);
+    let index: Value = serde_json::from_slice(&parts.members["index.json"]).unwrap();
+    let named = |name: &str| {
+        let mut image = index["manifests"][0].clone();
+        image["annotations"] = json!({ "org.opencontainers.image.ref.name": name });
+        image
+    };
+    parts.json("index.json", json!({ "manifests": [named("one"), named("two")] }));
+    assert_eq!(parts.read().unwrap().tree().nodes().count(), 5);
+}
+
+#[test]
+fn of_several_platforms_the_one_of_enclaves_is_taken() {
+    let for_platform = |name: &str, os: &str, architecture: &str| {
+        let mut parts = Parts::oci(&[tape(&[file(name, "")])], plain);
+        let index: Value = serde_json::from_slice(&parts.members["index.json"]).unwrap();
+        let mut image = index["manifests"][0].clone();
+        image["platform"] = json!({ "os": os, "architecture": architecture });
+        parts.members.remove("index.json");
+        (parts.members, image)
+    };
+    let images = [
+        for_platform("arm", "linux", "arm64"),
+        for_platform("intel", "linux", "amd64"),
+        for_platform("windows", "windows", "amd64"),
+    ];
+    let read = |chosen: &[usize]| {
+        let mut parts = Parts { members: BTreeMap::new() };
+        let mut manifests = Vec::new();
+        for &index in chosen {
+            parts.members.extend(images[index].0.clone());
+            manifests.push(images[index].1.clone());
+        }
+        parts.json("index.json", json!({ "manifests": manifests }));
+        parts.read()
+    };
+    assert_eq!(listing(&read(&[0, 1, 2]).unwrap()), ["intel = "]);
+    assert_eq!(listing(&read(&[1, 0]).unwrap()), ["intel = "]);
+    assert_eq!(listing(&read(&[0]).unwrap()), ["arm = "]);
+    let error = read(&[0, 2]).unwrap_err().to_string();
+    assert!(error.contains("expected one image, found 2"), "{error}");
+}
+
+#[test]
 fn docker_writes_a_layer_that_occurs_twice_as_a_link() {
     let layer = tape(&[file("a", "1")]);
     let mut parts = Parts::docker(&[layer.clone(), layer]);
@@ -272,7 +317,8 @@ fn wrong_digests_and_documents_are_refused() {
         ("two-images", |p| {
             let index: Value = serde_json::from_slice(&p.members["index.json"]).unwrap();
             let image = &index["manifests"][0];
-            p.json("index.json", json!({ "manifests": [image, image] }));
+            let other = p.blob("{}");
+            p.json("index.json", json!({ "manifests": [image, other] }));
         }),
         ("no-image", |p| p.json("index.json", json!({ "manifests": [] }))),
         ("not-json", |p| drop(p.members.insert("index.json".into(), b"[".to_vec()))),
@@ -333,7 +379,7 @@ fn a_digest_of_the_packed_blob_alone_is_not_enough() {
 
 #[test]
 fn hostile_layers_are_refused() {
-    let cases: [(&str, Vec<Vec<u8>>); 9] = [
+    let cases: [(&str, Vec<Vec<u8>>); 11] = [
         ("dot-dot", vec![file("../evil", "")]),
         ("absolute", vec![file("/evil", "")]),
         ("duplicate", vec![file("a", "1"), file("a", "2")]),
@@ -343,6 +389,8 @@ fn hostile_layers_are_refused() {
         ("hard-link-outside", vec![hard_link("a", "../../etc/passwd")]),
         ("hard-link-to-nothing", vec![hard_link("a", "b"), hard_link("b", "a")]),
         ("whiteout-of-nothing", vec![file("d/.wh.", "")]),
+        ("whiteout-of-its-directory", vec![file("d/.wh..", "")]),
+        ("whiteout-of-the-directory-above", vec![file("d/.wh...", "")]),
     ];
     for (name, entries) in cases {
         assert!(Parts::oci(&[tape(&entries)], plain).read().is_err(), "{name} was accepted");
@@ -350,6 +398,19 @@ fn hostile_layers_are_refused() {
     // The same below a link of a lower layer, where engines disagree.
     let low = tape(&[symlink("lib", "usr/lib")]);
     assert!(Parts::oci(&[low, tape(&[file("lib/x", "")])], plain).read().is_err());
+}
+
+#[test]
+fn a_hard_link_to_a_file_about_to_be_replaced_is_refused() {
+    let low = tape(&[file("a", "old")]);
+    let read = |entries: &[Vec<u8>]| Parts::oci(&[low.clone(), tape(entries)], plain).read();
+    let error = read(&[hard_link("b", "a"), file("a", "new")]).unwrap_err().to_string();
+    assert!(error.contains("image layer 2") && error.contains("from b to a"), "{error}");
+    let image = read(&[file("a", "new"), hard_link("b", "a")]).unwrap();
+    assert_eq!(listing(&image), ["a = new", "b = new"]);
+    // Where the file below is taken away, no engine finds it.
+    let image = read(&[file(".wh.a", ""), hard_link("b", "a"), file("a", "new")]).unwrap();
+    assert_eq!(listing(&image), ["a = new", "b = new"]);
 }
 
 #[test]
