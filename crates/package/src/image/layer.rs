@@ -81,6 +81,8 @@ pub(super) enum Change {
     Put(Node),
     /// Another name for the file at this path.
     Link(String),
+    /// The same, but the layer's own entry at this path stands further down, if it has one.
+    EarlyLink(String),
 }
 
 /// How a layer lies in the archive, by its first bytes; what a media type says is not consulted.
@@ -198,11 +200,20 @@ fn list(index: usize, tape: &mut TapeReader<impl Source>) -> Result<Layer> {
             if gone.is_empty() {
                 return Err(refuse(index, &entry, "a whiteout of something", "of nothing"));
             }
+            // Some engines would take away the directory itself, or the one above.
+            if gone == "." || gone == ".." {
+                let found = format!("of `{gone}`");
+                return Err(refuse(index, &entry, "a whiteout of something in its own directory", &found));
+            }
             let path = if parent.is_empty() { gone.into() } else { format!("{parent}/{gone}") };
             layer.whiteouts.insert(path);
         } else {
             let change = change(index, &entry, tape, &mut buffer)?;
             let directory = matches!(change, Change::Put(Node::Directory));
+            let change = match change {
+                Change::Link(target) if !layer.entries.contains_key(&target) => Change::EarlyLink(target),
+                change => change,
+            };
             let before = layer.entries.insert(entry.path.clone(), change);
             // Some tools repeat directories; a repeated file would mean what its reader likes.
             if before.is_some_and(|before| !directory || !matches!(before, Change::Put(Node::Directory))) {

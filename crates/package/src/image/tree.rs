@@ -149,11 +149,21 @@ impl Tree {
             self.nodes.remove(path);
             self.remove_below(path);
         }
+        for (path, change) in &layer.entries {
+            // Engines go through a layer in order, and would take the file that is about to be replaced.
+            if let Change::EarlyLink(target) = change
+                && layer.entries.contains_key(target)
+                && self.nodes.contains_key(target)
+            {
+                let found = format!("a hard link from {path} to {target} before {target} is replaced");
+                return Err(wrong(&name(layer.index), "hard links behind the files that they name", found));
+            }
+        }
         let mut links = Vec::new();
         for (path, change) in layer.entries {
             match change {
                 Change::Put(node) => self.put(layer.index, path, node)?,
-                Change::Link(target) => links.push((path, target)),
+                Change::Link(target) | Change::EarlyLink(target) => links.push((path, target)),
             }
         }
         // A link may stand before what it names, and may name another link.
