@@ -74,6 +74,13 @@ fn a_new_key_signs_is_private_and_never_replaces_another() {
     person.run(&format!("sgx sign {} --key keys/signer.pem --output a.sig", inputs(&vector)), 0);
     let report = person.run("sgx inspect a.sig", 0);
     assert!(report.contains(mrsigner.trim()) && report.contains("signature: valid"), "{report}");
+
+    let report: Value =
+        serde_json::from_str(&person.run("sgx keygen --output b.pem --format json", 0)).unwrap();
+    assert_eq!(report["key"], "b.pem");
+    person.run(&format!("sgx sign {} --key b.pem --output b.sig", inputs(&vector)), 0);
+    let signed: Value = serde_json::from_str(&person.run("sgx inspect b.sig --format json", 0)).unwrap();
+    assert_eq!(report["mrsigner"], signed["mrsigner"]);
 }
 
 #[test]

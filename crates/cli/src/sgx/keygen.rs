@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use gramine::SignerKey;
+use serde_json::json;
 
 use crate::exit::{Exit, Failure};
 use crate::files::SECRET;
-use crate::output::{self, out, say};
+use crate::output::{self, Format, out, say};
 
 /// Make a key that signs enclaves: RSA-3072 with exponent 3.
 #[derive(clap::Args)]
@@ -14,6 +15,9 @@ pub struct Args {
     /// Where the private key goes (PEM, mode 0600); a file that exists is never replaced.
     #[arg(long, value_name = "PEM")]
     output: PathBuf,
+    /// How the report is written.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
 }
 
 /// Makes the key and says its MRSIGNER.
@@ -26,9 +30,18 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     }
     let key = SignerKey::generate()?;
     output::bytes(&args.output, key.to_pem()?.as_bytes(), SECRET)?;
-    if !to_stdout {
-        out!("mrsigner: {}", hex::encode(key.mrsigner()))?;
-        say!("Wrote {}; keep it to yourself", args.output.display());
+    if to_stdout {
+        return Ok(Exit::Done);
+    }
+    let mrsigner = hex::encode(key.mrsigner());
+    match args.format {
+        Format::Json => {
+            output::json(&json!({ "mrsigner": mrsigner, "key": args.output.display().to_string() }))?;
+        }
+        Format::Human => {
+            out!("mrsigner: {mrsigner}")?;
+            say!("Wrote {}; keep it to yourself", args.output.display());
+        }
     }
     Ok(Exit::Done)
 }
