@@ -22,7 +22,7 @@ pub const MAX_SEGMENTS: usize = 16;
 pub fn check(manifest: &[u8], libpal: &[u8]) -> Result<(), Error> {
     let tree = parse_toml(manifest)?;
     let root = Section::root(&tree);
-    let settings = Manifest::read(&root)?.sgx;
+    let settings = Manifest::check(&root)?;
     let sgx = root.section("sgx")?;
     let size = sgx.text("enclave_size")?.unwrap_or("256M");
     let digits = size.strip_suffix(['K', 'M', 'G', 'k', 'm', 'g']).unwrap_or(size);

@@ -166,6 +166,16 @@ impl Manifest {
             argv: arguments(&loader)?,
         })
     }
+
+    /// Checks all that [`Manifest::read`] reads, and keeps the settings alone: the list of files may be long.
+    pub(crate) fn check(root: &Section<'_, '_>) -> Result<EnclaveSettings, Error> {
+        let settings = EnclaveSettings::read(root)?;
+        let loader = root.section("loader")?;
+        each_trusted_file(&root.section("sgx")?, |_, _| ())?;
+        environment(&loader.section("env")?)?;
+        arguments(&loader)?;
+        Ok(settings)
+    }
 }
 
 /// Parses the TOML. The tree borrows from `manifest`.
@@ -217,6 +227,11 @@ fn parse_python_integer(text: &str) -> Option<u64> {
 
 fn trusted_files(sgx: &Section<'_, '_>) -> Result<Vec<TrustedFile>, Error> {
     let mut files = Vec::new();
+    each_trusted_file(sgx, |uri, sha256| files.push(TrustedFile { uri: uri.into(), sha256 }))?;
+    Ok(files)
+}
+
+fn each_trusted_file(sgx: &Section<'_, '_>, mut visit: impl FnMut(&str, [u8; 32])) -> Result<(), Error> {
     let mut hashes = HashMap::new();
     for (index, entry) in sgx.array("trusted_files")?.iter().enumerate() {
         let key = format!("trusted_files[{index}]");
@@ -235,9 +250,9 @@ fn trusted_files(sgx: &Section<'_, '_>) -> Result<Vec<TrustedFile>, Error> {
         if hashes.insert(uri, sha256).is_some_and(|earlier| earlier != sha256) {
             return Err(entry.wrong("sha256", format!("the hash that {uri:?} has further up"), "another"));
         }
-        files.push(TrustedFile { uri: uri.into(), sha256 });
+        visit(uri, sha256);
     }
-    Ok(files)
+    Ok(())
 }
 
 /// Each variable is a string, or a table with `value`. One that the host may set (`passthrough`) is refused.
