@@ -9,11 +9,12 @@
 //! month. The authority may sign nothing but servers' certificates, and is trusted by this backend's clients alone.
 //! It has no part in what makes an enclave believable.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io::Write;
 use std::net::IpAddr;
 use std::path::Path;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
@@ -30,6 +31,7 @@ use zeroize::Zeroizing;
 use crate::bearer::sha256;
 use crate::config::CertificateFiles;
 use crate::error::{Error, Result};
+use crate::store;
 
 /// The authority's certificate, for clients.
 pub const CERTIFICATE: &str = "ca.pem";
@@ -214,12 +216,6 @@ impl Certificates {
         Certificates::first(authority, all, now)
     }
 
-    /// The first, for all apps: the names one level below `domain`.
-    pub fn of_apps(authority: Arc<Authority>, domain: &str, now: Timestamp) -> Result<Certificates> {
-        let names = vec![SanType::DnsName(format!("*.{domain}").try_into()?)];
-        Certificates::first(authority, names, now)
-    }
-
     fn first(authority: Arc<Authority>, names: Vec<SanType>, now: Timestamp) -> Result<Certificates> {
         let first = Arc::new(authority.issue(&names, now)?);
         Ok(Certificates { authority, names, current: RwLock::new((first, now)) })
@@ -254,13 +250,84 @@ impl ResolvesServerCert for Certificates {
     }
 }
 
+/// The certificates of apps, made when they are first asked for: one for each name, and never one for two.
+///
+/// Browsers send what is for one name over a connection to another where its certificate covers both (HTTP/2: RFC 9113,
+/// section 9.1.1). Two apps under one certificate would so be told each other's requests.
+pub struct AppCertificates {
+    authority: Arc<Authority>,
+    /// What names end with, the dot included.
+    below: String,
+    issued: Mutex<HashMap<String, (Arc<CertifiedKey>, Timestamp)>>,
+}
+
+impl AppCertificates {
+    /// For the names one level below `domain`; none is made yet.
+    pub fn new(authority: Arc<Authority>, domain: &str) -> AppCertificates {
+        AppCertificates { authority, below: format!(".{domain}"), issued: Mutex::default() }
+    }
+
+    /// The certificate of the day for this name alone; `None` where no app is called so.
+    pub fn for_name(&self, name: &str, now: Timestamp) -> Result<Option<Arc<CertifiedKey>>> {
+        let label = name.strip_suffix(&self.below).unwrap_or_default();
+        if label.is_empty() || label.contains('.') {
+            return Ok(None);
+        }
+        let mut issued = self.issued.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh = |(_, since): &(Arc<CertifiedKey>, Timestamp)| now.duration_since(*since).abs() < USED;
+        if let Some((key, _)) = issued.get(name).filter(|held| fresh(held)) {
+            return Ok(Some(key.clone()));
+        }
+        // The router asks for names of living apps only; those of ended ones go within a day.
+        issued.retain(|_, held| fresh(held));
+        let names = [SanType::DnsName(name.try_into()?)];
+        let key = Arc::new(self.authority.issue(&names, now)?);
+        issued.insert(name.to_owned(), (key.clone(), now));
+        Ok(Some(key))
+    }
+}
+
+impl std::fmt::Debug for AppCertificates {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AppCertificates").field("below", &self.below).finish_non_exhaustive()
+    }
+}
+
+impl ResolvesServerCert for AppCertificates {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let name = hello.server_name()?.to_ascii_lowercase();
+        self.for_name(&name, store::now())
+            .inspect_err(|error| tracing::error!(%error, "an app's certificate could not be made"))
+            .ok()
+            .flatten()
+    }
+}
+
 /// A certificate that the operator brought, in files.
-#[derive(Debug)]
-pub struct Given(Arc<CertifiedKey>);
+pub struct Given {
+    files: CertificateFiles,
+    current: RwLock<Arc<CertifiedKey>>,
+}
 
 impl Given {
     /// Reads both files.
     pub fn read(files: &CertificateFiles) -> Result<Given> {
+        let current = RwLock::new(Arc::new(Given::load(files)?));
+        Ok(Given { files: files.clone(), current })
+    }
+
+    /// Reads them again; whether another certificate is shown from now on. Where that fails the present one stays.
+    pub fn renew(&self) -> Result<bool> {
+        let new = Given::load(&self.files)?;
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        if new.cert == current.cert {
+            return Ok(false);
+        }
+        *current = Arc::new(new);
+        Ok(true)
+    }
+
+    fn load(files: &CertificateFiles) -> Result<CertifiedKey> {
         let text = |path: &Path| {
             read(path)?.ok_or_else(|| Error::file("read", path)(std::io::ErrorKind::NotFound.into()))
         };
@@ -273,16 +340,20 @@ impl Given {
         let key = PrivateKeyDer::from_pem_slice(key.as_bytes())
             .map_err(|error| content(&files.private_key, "a private key (PEM)", error.to_string()))?;
         let provider = rustls::crypto::ring::default_provider();
-        let whole = CertifiedKey::from_der(chain, key, &provider).map_err(|error| {
-            content(&files.chain, "the certificate of the key beside it", error.to_string())
-        })?;
-        Ok(Given(Arc::new(whole)))
+        CertifiedKey::from_der(chain, key, &provider)
+            .map_err(|error| content(&files.chain, "the certificate of the key beside it", error.to_string()))
+    }
+}
+
+impl std::fmt::Debug for Given {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Given").field("files", &self.files).finish_non_exhaustive()
     }
 }
 
 impl ResolvesServerCert for Given {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.0.clone())
+        Some(self.current.read().unwrap_or_else(PoisonError::into_inner).clone())
     }
 }
 
@@ -339,17 +410,61 @@ mod tests {
         let later = now() + SignedDuration::from_hours(24 * 31);
         assert!(check(&pem, &key, "localhost", later).is_err());
 
-        let authority = certificates.authority.clone();
-        let apps = Certificates::of_apps(authority, "apps.example", now()).unwrap();
-        let wildcard = apps.current.read().unwrap().0.clone();
-        assert_eq!(check(&pem, &wildcard, "0123.apps.example", now()), Ok(()));
-        for name in ["apps.example", "0123.config.apps.example", "localhost"] {
-            assert!(check(&pem, &wildcard, name, now()).is_err(), "{name}");
-        }
-
         let elsewhere = tempfile::tempdir().unwrap();
         let other = Authority::open_or_create(elsewhere.path(), now()).unwrap();
         assert!(check(other.pem(), &key, "localhost", now()).is_err());
+    }
+
+    /// Browsers would send one app's requests over a connection to the other.
+    #[test]
+    fn no_certificate_covers_two_apps() {
+        let data = tempfile::tempdir().unwrap();
+        let authority = Authority::open_or_create(data.path(), now()).unwrap();
+        let pem = authority.pem().to_owned();
+        let apps = AppCertificates::new(Arc::new(authority), "apps.example");
+        let of = |name: &str, at| apps.for_name(name, at).unwrap();
+        let (a, b) = (of("a.apps.example", now()).unwrap(), of("b.apps.example", now()).unwrap());
+        assert_eq!(check(&pem, &a, "a.apps.example", now()), Ok(()));
+        assert_eq!(check(&pem, &b, "b.apps.example", now()), Ok(()));
+        assert!(check(&pem, &a, "b.apps.example", now()).is_err());
+        assert!(check(&pem, &b, "a.apps.example", now()).is_err());
+        for name in ["apps.example", ".apps.example", "a.config.apps.example", "localhost", ""] {
+            assert!(of(name, now()).is_none(), "{name}");
+        }
+
+        assert_eq!(of("a.apps.example", now()).unwrap().cert, a.cert, "one a day is enough");
+        let later = now() + SignedDuration::from_hours(24);
+        assert_ne!(of("a.apps.example", later).unwrap().cert, a.cert);
+        assert_eq!(apps.issued.lock().unwrap().len(), 1, "old ones are forgotten");
+    }
+
+    #[test]
+    fn a_certificate_that_was_replaced_is_read_again() {
+        let data = tempfile::tempdir().unwrap();
+        let files = CertificateFiles {
+            chain: data.path().join("chain.pem"),
+            private_key: data.path().join("key.pem"),
+        };
+        let bring = || {
+            let key = KeyPair::generate().unwrap();
+            let own = CertificateParams::new(vec!["*.apps.example".to_owned()]).unwrap();
+            fs::write(&files.chain, own.self_signed(&key).unwrap().pem()).unwrap();
+            key.serialize_pem()
+        };
+        let key = bring();
+        fs::write(&files.private_key, key).unwrap();
+        let given = Given::read(&files).unwrap();
+        let shown = || given.current.read().unwrap().cert.clone();
+        let first = shown();
+        assert!(!given.renew().unwrap());
+
+        // Half of it: the key of the new certificate is not there yet.
+        let key = bring();
+        assert!(given.renew().is_err());
+        assert_eq!(shown(), first);
+        fs::write(&files.private_key, key).unwrap();
+        assert!(given.renew().unwrap());
+        assert_ne!(shown(), first);
     }
 
     #[test]

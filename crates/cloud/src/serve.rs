@@ -35,7 +35,7 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::api::{self, Operator, Shared};
-use crate::authority::{Authority, Certificates, Given, write};
+use crate::authority::{AppCertificates, Authority, Certificates, Given, write};
 use crate::bearer::Secret;
 use crate::blobs::Blobs;
 use crate::config::{Config, PlatformKind, RuntimeKind};
@@ -70,7 +70,7 @@ pub struct Backend {
     router: Router,
     site: Arc<Site>,
     shared: Arc<Shared>,
-    certificates: Vec<Arc<Certificates>>,
+    certificates: Shown,
     wake: Arc<Notify>,
     claim: Option<Claim>,
     keep_uploads: SignedDuration,
@@ -118,16 +118,18 @@ impl Backend {
         let authority = Arc::new(Authority::open_or_create(data, now)?);
         let of_api = Certificates::of_api(authority.clone(), config.listen.ip(), &config.names, now)?;
         let of_api = Arc::new(of_api);
-        let of_apps = Arc::new(Certificates::of_apps(authority, &identity.domain, now)?);
-        let shown: Arc<dyn ResolvesServerCert> = match &config.certificate {
-            Some(files) => Arc::new(Given::read(files)?),
-            None => of_apps.clone(),
+        let given = config.certificate.as_ref().map(Given::read).transpose()?.map(Arc::new);
+        let shown: Arc<dyn ResolvesServerCert> = match &given {
+            Some(given) => given.clone(),
+            None => Arc::new(AppCertificates::new(authority, &identity.domain)),
         };
         let simulator = platform.simulator.as_ref().map(|(installation, _)| installation.clone());
         let upstream = Arc::new(Attested::new(platform));
         let key_log = config.diagnosis.key_log.as_deref().map(KeyLogFile::open).transpose()?;
         let key_log = key_log.map(|log| Arc::new(log) as Arc<dyn KeyLog>);
         let termination = Termination::with_key_log(shown, upstream.clone(), key_log)?;
+        // One certificate for all of them.
+        let termination = if given.is_some() { termination.of_many_names() } else { termination };
         let table = Arc::new(Table::new());
         let router = Router::new(router::Settings::default(), table.clone());
 
@@ -154,7 +156,7 @@ impl Backend {
             ports: config.node_ports(),
         });
         let wake = shared.wake();
-        let certificates = vec![of_api, of_apps];
+        let certificates = Shown { of_api, given };
         Ok(Backend {
             server,
             public,
@@ -179,7 +181,7 @@ impl Backend {
     pub async fn run(self, end: impl Future<Output = ()>) {
         let reconciler =
             tokio::spawn(reconcile::run(self.site.clone(), self.wake.clone(), LOOK, self.shared.pulse()));
-        let upkeep = upkeep(self.certificates.clone(), self.claim, self.site.clone(), self.keep_uploads);
+        let upkeep = upkeep(self.certificates, self.claim, self.site.clone(), self.keep_uploads);
         let shared = self.shared.clone();
         let ended = async {
             tokio::select! {
@@ -205,22 +207,37 @@ impl Backend {
     }
 }
 
+/// The certificates that do not renew themselves when they are asked for.
+struct Shown {
+    of_api: Arc<Certificates>,
+    /// The operator's own for apps, where there is one.
+    given: Option<Arc<Given>>,
+}
+
+impl Shown {
+    fn renew(&self) {
+        let of_api = (format!("{:?}", self.of_api), self.of_api.renew(store::now()));
+        let given = self.given.as_ref().map(|given| (format!("{given:?}"), given.renew()));
+        for (certificates, done) in [Some(of_api), given].into_iter().flatten() {
+            match done {
+                Ok(true) => tracing::info!(certificates, "a certificate was renewed"),
+                Ok(false) => {}
+                Err(error) => tracing::error!(certificates, %error, "a certificate could not be renewed"),
+            }
+        }
+    }
+}
+
 /// Returns when the lock on the database is lost.
 async fn upkeep(
-    certificates: Vec<Arc<Certificates>>,
+    certificates: Shown,
     mut claim: Option<Claim>,
     site: Arc<Site>,
     keep_uploads: SignedDuration,
 ) {
     loop {
         tokio::time::sleep(UPKEEP).await;
-        for certificates in &certificates {
-            match certificates.renew(store::now()) {
-                Ok(true) => tracing::info!(?certificates, "a certificate was renewed"),
-                Ok(false) => {}
-                Err(error) => tracing::error!(?certificates, %error, "a certificate could not be renewed"),
-            }
-        }
+        certificates.renew();
         match site.blobs.expire(&site.store, store::now() - keep_uploads).await {
             Ok(0) => {}
             Ok(uploads) => tracing::info!(uploads, "unused uploads were removed"),

@@ -83,6 +83,8 @@ pub struct Termination {
     http1: Arc<ServerConfig>,
     /// For users who offer no protocols.
     silent: Arc<ServerConfig>,
+    /// Whether a certificate covers more names than the one asked for.
+    many_names: bool,
 }
 
 /// What a user speaks, and the side of TLS that says so.
@@ -132,7 +134,17 @@ impl Termination {
             http2: speaking(Protocol::Http2),
             http1: speaking(Protocol::Http1),
             silent: Arc::new(config),
+            many_names: false,
         })
+    }
+
+    /// The same, where one certificate covers the names of several applications.
+    ///
+    /// Over HTTP/2 browsers send what is for one name to another that the certificate covers (RFC 9113, section 9.1.1): to
+    /// another application, which would be told what was not meant for it. So users who can speak HTTP/1.1 do, which
+    /// knows no such thing. Who offers HTTP/2 alone is no browser, and gets it.
+    pub fn of_many_names(self) -> Termination {
+        Termination { many_names: true, ..self }
     }
 
     /// Connects to the node, and says how to answer a user who offers these protocols.
@@ -141,6 +153,10 @@ impl Termination {
         let wanted: Vec<Protocol> = match offered {
             [] => vec![Protocol::Http1],
             _ => offered.iter().filter_map(|name| Protocol::from_name(name)).collect(),
+        };
+        let wanted = match self.many_names && wanted.contains(&Protocol::Http1) {
+            true => vec![Protocol::Http1],
+            false => wanted,
         };
         if wanted.is_empty() {
             return Err(Refusal::NoProtocol);
@@ -215,6 +231,33 @@ mod tests {
         assert_eq!(answer(&[], Ok(h1)).await, Ok(vec![]));
         assert_eq!(answer(&[], Ok(None)).await, Ok(vec![]));
         assert_eq!(answer(&["h3", "h2"], Ok(h2)).await, Ok(vec![b"h2".to_vec()]));
+    }
+
+    /// The node takes what it is offered first.
+    struct Willing;
+
+    impl Upstream for Willing {
+        fn connect<'a>(&'a self, _: &'a str, protocols: &'a [Protocol]) -> Connecting<'a> {
+            let protocol = protocols.first().copied();
+            Box::pin(async move { Ok(Connected { stream: Box::new(tokio::io::duplex(1).0), protocol }) })
+        }
+    }
+
+    #[tokio::test]
+    async fn under_a_certificate_of_many_names_browsers_speak_what_knows_one_at_a_time() {
+        let one = Termination::new(Arc::new(NoCertificates), Arc::new(Willing)).unwrap();
+        let many = one.clone().of_many_names();
+        for (offered, under_one, under_many) in [
+            (vec!["h2", "http/1.1"], "h2", "http/1.1"),
+            (vec!["http/1.1", "h2"], "http/1.1", "http/1.1"),
+            (vec!["h2"], "h2", "h2"),
+        ] {
+            let offered: Vec<_> = offered.iter().map(|name| name.as_bytes().to_vec()).collect();
+            for (termination, expected) in [(&one, under_one), (&many, under_many)] {
+                let agreed = termination.connect("app", &offered).await.ok().unwrap();
+                assert_eq!(agreed.config.alpn_protocols, [expected.as_bytes().to_vec()], "{offered:?}");
+            }
+        }
     }
 
     #[tokio::test]

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use router::Termination;
 
 use super::*;
-use crate::authority::{Authority, Certificates};
+use crate::authority::{AppCertificates, Authority};
 use crate::store::{self, NewApp, Plan, Project, Quota, Role, Upload, User};
 use crate::testing::nodes::{Machine, Nodes};
 use crate::testing::on_each;
@@ -170,7 +170,7 @@ async fn site(url: &str, machine: &Arc<Machine>, data: &std::path::Path) -> Arc<
 /// Routes that nobody asks.
 fn routes(data: &std::path::Path, identity: &Operator) -> Routes {
     let authority = Arc::new(Authority::open_or_create(data, Timestamp::now()).unwrap());
-    let certificates = Certificates::of_apps(authority, &identity.domain, Timestamp::now()).unwrap();
+    let certificates = AppCertificates::new(authority, &identity.domain);
     let upstream = Arc::new(Attested::new(Terms { simulator: None, pccs: None }));
     let termination = Termination::new(Arc::new(certificates), upstream.clone()).unwrap();
     Routes::new(Arc::default(), termination, upstream, identity.clone())
