@@ -29,7 +29,7 @@
 //! key_log = "FILE"                  # session keys of users whose TLS ends at the public port: whoever has it reads all
 //!
 //! [limits]
-//! requests_per_second = 50          # of one token
+//! requests_per_second = 50          # of one user
 //! burst = 200
 //! failures_per_second = 1           # requests of one address without a token that holds
 //! failures_burst = 20
@@ -176,9 +176,9 @@ pub struct Ports {
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Allowed {
-    /// Requests of one token, in the long run.
+    /// Requests of one user, in the long run.
     pub requests_per_second: f64,
-    /// Requests of one token, at once.
+    /// Requests of one user, at once.
     pub burst: f64,
     /// How often one address may fail to show a token that holds.
     pub failures_per_second: f64,

@@ -50,6 +50,7 @@ mod upstream;
 
 pub use error::Error;
 pub use hello::{ClientHello, HELLO_LIMIT, HelloReader};
+pub use limits::network;
 pub use metrics::{Counter, Gauge, Metrics, RouteMetrics};
 pub use name::{Name, NameError};
 pub use refusal::Refusal;

@@ -100,7 +100,7 @@ impl Drop for Caller {
 }
 
 /// One caller: an IPv4 address, or an IPv6 network of 64 bits, which is the least that one household gets.
-fn network(address: IpAddr) -> IpAddr {
+pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
             let [a, b, c, d, ..] = address.segments();

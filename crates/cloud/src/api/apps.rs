@@ -19,11 +19,11 @@ use tokio::sync::mpsc;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use crate::api::Shared;
 use crate::api::extract::{Asked, Asking, At, Caller, Digest, IdempotencyKey, Limit, Listed, Name, Page};
 use crate::api::once::{Begun, Created, Once};
 use crate::api::problem::{Problem, Result};
 use crate::api::projects::seen;
+use crate::api::{FOLLOWERS_OF_ONE, Shared};
 use crate::error::Error;
 use crate::lifecycle;
 use crate::placement::Room;
@@ -166,6 +166,12 @@ pub async fn create_app(
     let project = seen(&shared, &caller, project).await?;
     let new = &asked.value;
     let now = store::now();
+    // What was made before is answered as it was, whatever became of its package since.
+    if key.0.is_some()
+        && let Begun::Before(created) = Once::begin(&shared, &caller, &key, &asked.digest, now).await?
+    {
+        return Ok(created.into_response());
+    }
     let expires_at = new.expires_at.unwrap_or(now + SignedDuration::from_hours(24 * DAYS));
     if expires_at <= now || expires_at > now + SignedDuration::from_hours(24 * MOST_DAYS) {
         return Err(Problem::invalid("expires_at: expected a time to come, within ten years"));
@@ -372,10 +378,13 @@ pub async fn app_logs(
     ];
     let nodes = shared.nodes.clone();
     if how_much.follow {
+        let own = shared.following.enter(caller.user_id, FOLLOWERS_OF_ONE).ok_or_else(|| {
+            Problem::quota(format!("expected at most {FOLLOWERS_OF_ONE} logs that one user follows at once"))
+        })?;
         let place = shared.followers.clone().try_acquire_owned().map_err(|_| Problem::unavailable())?;
         let (reader, mut out) = Follower::pair();
         tokio::task::spawn_blocking(move || {
-            let _place = place;
+            let _places = (own, place);
             // However it ends, the reader sees the end of the log.
             name.map(|name| nodes.logs(&name, true, &mut out))
         });

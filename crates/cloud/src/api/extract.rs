@@ -60,7 +60,7 @@ impl FromRequestParts<Arc<Shared>> for Caller {
         let peer = parts
             .extensions
             .get::<ConnectInfo<SocketAddr>>()
-            .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |ConnectInfo(address)| address.ip());
+            .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |ConnectInfo(address)| router::network(address.ip()));
         let now = Instant::now();
         // Who guesses tokens is slowed down before it is looked whether one holds.
         shared.strangers.look(peer, now).map_err(wait)?;
@@ -75,7 +75,7 @@ impl FromRequestParts<Arc<Shared>> for Caller {
             shared.strangers.take(peer, now).map_err(wait)?;
             return Err(Problem::unauthorized());
         };
-        shared.callers.take(bearer.token_id, now).map_err(wait)?;
+        shared.callers.take(bearer.user_id, now).map_err(wait)?;
         tracing::Span::current().record("user", tracing::field::display(bearer.user_id));
         Ok(Caller {
             user_id: bearer.user_id,

@@ -1,8 +1,9 @@
-//! How often somebody may ask: token buckets, in memory alone. A restart fills them, which harms nobody.
+//! How often somebody may ask, and how much at once: token buckets and counted places, in memory alone. A restart fills
+//! them, which harms nobody.
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Beyond so many, full buckets are thrown away.
@@ -83,9 +84,62 @@ impl<K: Hash + Eq> Buckets<K> {
     }
 }
 
+/// Places that each of those who come has a number of.
+pub struct Places<K: Hash + Eq>(Arc<Mutex<HashMap<K, usize>>>);
+
+/// A place; dropping it gives it back.
+pub struct Place<K: Hash + Eq> {
+    places: Places<K>,
+    who: K,
+}
+
+impl<K: Hash + Eq> Default for Places<K> {
+    fn default() -> Places<K> {
+        Places(Arc::default())
+    }
+}
+
+impl<K: Hash + Eq + Copy> Places<K> {
+    /// A place for `who`, unless it has `most` already.
+    pub fn enter(&self, who: K, most: usize) -> Option<Place<K>> {
+        let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = places.entry(who).or_default();
+        if *held >= most {
+            return None;
+        }
+        *held += 1;
+        drop(places);
+        Some(Place { places: Places(self.0.clone()), who })
+    }
+}
+
+impl<K: Hash + Eq> Drop for Place<K> {
+    fn drop(&mut self) {
+        let mut places = self.places.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(held) = places.get_mut(&self.who) {
+            *held -= 1;
+            if *held == 0 {
+                places.remove(&self.who);
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_has_so_many_places_and_gives_them_back() {
+        let places = Places::default();
+        let held = [places.enter("a", 2), places.enter("a", 2)];
+        assert!(held.iter().all(Option::is_some));
+        assert!(places.enter("a", 2).is_none());
+        assert!(places.enter("b", 2).is_some());
+        drop(held);
+        assert!(places.enter("a", 2).is_some());
+        assert!(places.0.lock().unwrap().is_empty(), "nobody is remembered for nothing");
+    }
 
     #[test]
     fn a_burst_then_a_steady_flow_each_for_oneself() {

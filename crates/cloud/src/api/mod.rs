@@ -43,7 +43,7 @@ use uuid::Uuid;
 pub use self::once::REMEMBERED;
 pub use self::operations::Operator;
 use crate::api::figures::Figures;
-use crate::api::limits::{Buckets, Rate};
+use crate::api::limits::{Buckets, Places, Rate};
 use crate::api::problem::Problem;
 use crate::blobs::Blobs;
 use crate::placement::Room;
@@ -53,13 +53,14 @@ use crate::store::{Quota, Store};
 /// Packages and logs read at once.
 const READERS: usize = 2;
 
-/// Logs followed at once.
+/// Logs followed at once, by all and by one user.
 const FOLLOWERS: usize = 64;
+const FOLLOWERS_OF_ONE: usize = 16;
 
 /// What clients may use.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Limits {
-    /// How often one token may ask.
+    /// How often one user may ask, with however many tokens.
     pub caller: Rate,
     /// How often one address may fail to show a token.
     pub stranger: Rate,
@@ -102,6 +103,7 @@ pub struct Shared {
     strangers: Buckets<IpAddr>,
     readers: Semaphore,
     followers: Arc<Semaphore>,
+    following: Places<Uuid>,
     document: Bytes,
 }
 
@@ -131,6 +133,7 @@ impl Shared {
             strangers: Buckets::new(limits.stranger),
             readers: Semaphore::new(READERS),
             followers: Arc::new(Semaphore::new(FOLLOWERS)),
+            following: Places::default(),
             document: document::text().into(),
         }
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
+use axum::response::Response;
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use jiff::Timestamp;
@@ -17,12 +18,13 @@ use crate::api::{self, Limits, Operator, Shared};
 use crate::bearer::Secret;
 use crate::blobs::Blobs;
 use crate::placement::Room;
-use crate::store::{self, Store};
+use crate::store::{self, AppChange, Store};
 use crate::testing::nodes::{Machine, Nodes};
 
 pub(super) struct Api {
     pub(super) shared: Arc<Shared>,
     pub(super) document: Value,
+    machine: Arc<Machine>,
     router: Router,
     _data: tempfile::TempDir,
 }
@@ -67,7 +69,8 @@ impl Api {
     pub(super) async fn new(url: &str, limits: Limits) -> Api {
         let data = tempfile::tempdir().unwrap();
         let store = Store::open(url).await.unwrap();
-        let nodes = Nodes { machine: Arc::new(Machine::default()), fuse: store.fuse() };
+        let machine = Arc::new(Machine::default());
+        let nodes = Nodes { machine: machine.clone(), fuse: store.fuse() };
         let identity = Operator {
             version: "0".to_owned(),
             domain: "apps.localhost".to_owned(),
@@ -83,7 +86,7 @@ impl Api {
         let shared = Arc::new(Shared::new(store, blobs, Arc::new(nodes), identity, capacity, limits));
         let router = api::router(shared.clone());
         let document = serde_json::from_slice(&shared.document).unwrap();
-        Api { shared, document, router, _data: data }
+        Api { shared, document, machine, router, _data: data }
     }
 
     /// A user with a token, made behind the API.
@@ -109,6 +112,22 @@ impl Api {
         assert!(work.add_token(&token, &secret.sha256(), 9).await.unwrap());
         work.commit().await.unwrap();
         Somebody { id: user.id, token: secret.reveal().to_owned() }
+    }
+
+    /// An app's node, made behind the API.
+    pub(super) async fn run_node(&self, app: Uuid) {
+        let mut work = self.shared.store.begin().await.unwrap();
+        let found = work.app(app).await.unwrap().unwrap();
+        let name = self.machine.run(app);
+        let change = AppChange { node: Some(name), ..AppChange::of(&found) };
+        assert!(work.change_app(app, &change, Timestamp::now()).await.unwrap());
+        work.commit().await.unwrap();
+    }
+
+    /// An answer whose body is not read yet.
+    pub(super) async fn open(&self, who: &Somebody, path: &str) -> Response {
+        let request = Request::get(path).header("authorization", format!("Bearer {}", who.token));
+        self.router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap()
     }
 
     pub(super) async fn get(&self, who: &Somebody, path: &str) -> Reply {

@@ -156,9 +156,13 @@ fn who_asks_too_often_waits() {
         let slow = Rate { per_second: 0.001, burst: 3.0 };
         let api = Api::new(&url, Limits { caller: slow, stranger: slow, ..Limits::default() }).await;
         let (ada, bob) = (api.somebody("ada", false).await, api.somebody("bob", false).await);
-        for _ in 0..3 {
-            api.get(&ada, "/v1/me").await.is(200);
+        // More tokens are not more requests.
+        let more = api.post(&ada, "/v1/tokens", json!({"name": "more"})).await.is(201).json();
+        let again = Somebody { id: ada.id, token: more["token"].as_str().unwrap().to_owned() };
+        for who in [&ada, &again] {
+            api.get(who, "/v1/me").await.is(200);
         }
+        api.get(&again, "/v1/me").await.is(429);
         let reply = api.get(&ada, "/v1/me").await.is(429);
         assert_eq!(reply.problem(), "too-many-requests");
         assert!(reply.headers["retry-after"].to_str().unwrap().parse::<u64>().unwrap() > 900);
@@ -208,6 +212,58 @@ fn the_same_request_with_the_same_key_is_done_once() {
         use base64::Engine;
         let bytes = base64::engine::general_purpose::STANDARD.decode(kept.answer).unwrap();
         assert!(bytes.len() > shown.len() && !String::from_utf8_lossy(&bytes).contains(&shown[4..12]));
+    });
+}
+
+#[test]
+fn an_app_that_was_made_is_answered_again_whatever_became_of_its_package() {
+    on_each(|url| async move {
+        let api = Api::new(&url, Limits::default()).await;
+        let (root, ada) = (api.somebody("root", true).await, api.somebody("ada", false).await);
+        plan(&api, &root, "small", 1024).await;
+        let project = project(&api, &ada, "p").await;
+        let package = package(&api, &ada, &project).await;
+        let path = format!("/v1/projects/{project}/apps");
+        let wanted = json!({"name": "web", "plan": "small", "package": package});
+        let key = [("idempotency-key", "k")];
+        let ask = || api.ask(&ada, "POST", &path, Some(wanted.clone()), &key);
+        let first = ask().await.is(201).json();
+        let mut work = api.shared.store.begin().await.unwrap();
+        assert!(work.remove_upload(project.parse().unwrap(), &package).await.unwrap());
+        work.commit().await.unwrap();
+        assert_eq!(ask().await.is(201).json(), first);
+        let other = json!({"name": "other", "plan": "small", "package": package});
+        api.ask(&ada, "POST", &path, Some(other), &key).await.is(422);
+    });
+}
+
+#[test]
+fn one_user_does_not_follow_all_logs_that_can_be_followed() {
+    on_each(|url| async move {
+        let api = Api::new(&url, Limits::default()).await;
+        let (root, ada) = (api.somebody("root", true).await, api.somebody("ada", false).await);
+        plan(&api, &root, "small", 1024).await;
+        let project = project(&api, &ada, "p").await;
+        let package = package(&api, &ada, &project).await;
+        let wanted = json!({"name": "web", "plan": "small", "package": package});
+        let app = api.post(&ada, &format!("/v1/projects/{project}/apps"), wanted).await.is(201).json();
+        let id: Uuid = app["id"].as_str().unwrap().parse().unwrap();
+        api.run_node(id).await;
+        let path = format!("/v1/apps/{id}/logs?follow=true");
+        let mut followed = Vec::new();
+        for _ in 0..FOLLOWERS_OF_ONE {
+            followed.push(api.open(&ada, &path).await);
+            assert_eq!(followed.last().unwrap().status(), 200);
+        }
+        assert_eq!(api.get(&ada, &path).await.is(422).problem(), "quota");
+        api.get(&ada, &format!("/v1/apps/{id}/logs")).await.is(200);
+        assert_eq!(api.open(&root, &path).await.status(), 200, "others follow");
+        drop(followed);
+        let deadline = Instant::now() + std::time::Duration::from_secs(20);
+        while api.open(&ada, &path).await.status() != 200 {
+            assert!(Instant::now() < deadline, "the places are not given back");
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
     });
 }
 
