@@ -56,6 +56,11 @@ const CONNECTIONS: u32 = 8;
 /// Held by the one backend that works on a PostgreSQL database: "mse-clou" in ASCII.
 const ADVISORY_LOCK: i64 = 0x6d73_652d_636c_6f75;
 
+/// How often it is looked whether the lock is still held, and how long a look may take. In that time another backend
+/// may take it.
+const CLAIM_LOOK: Duration = Duration::from_millis(500);
+const CLAIM_PATIENCE: Duration = Duration::from_secs(5);
+
 /// Which database it is, where that makes a difference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -195,9 +200,16 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// Whether the connection that holds the lock still lives.
-    pub async fn holds(&mut self) -> bool {
-        sqlx::query("SELECT 1").execute(&mut self.connection).await.is_ok()
+    /// Returns when the connection that held the lock is gone, and the lock with it.
+    pub async fn lost(mut self) {
+        loop {
+            tokio::time::sleep(CLAIM_LOOK).await;
+            let look = sqlx::query("SELECT 1").execute(&mut self.connection);
+            // A server that does not answer may have given the lock away.
+            if !matches!(tokio::time::timeout(CLAIM_PATIENCE, look).await, Ok(Ok(_))) {
+                return;
+            }
+        }
     }
 }
 

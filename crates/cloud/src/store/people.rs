@@ -163,8 +163,18 @@ impl Work {
         Ok(done.rows_affected() == 1)
     }
 
+    /// Takes a user's row, so that nobody else counts what is the user's until the end of this transaction.
+    pub(super) async fn take_user(&mut self, id: Uuid) -> Result<()> {
+        sqlx::query("UPDATE users SET is_operator = is_operator WHERE id = $1")
+            .bind(id.to_string())
+            .execute(self.on())
+            .await?;
+        Ok(())
+    }
+
     /// Adds a token, known by its digest; false where the user is unknown or disabled, or has `most` already.
     pub async fn add_token(&mut self, token: &Token, sha256: &str, most: u32) -> Result<bool> {
+        self.take_user(token.user_id).await?;
         let row = sqlx::query("SELECT COUNT(*) AS n FROM tokens WHERE user_id = $1")
             .bind(token.user_id.to_string())
             .fetch_one(self.on())

@@ -178,10 +178,7 @@ impl Store {
 impl Work {
     /// How many projects a user has made. The user's row is taken first, so that two such counts never overlap.
     pub async fn count_projects(&mut self, by: Uuid) -> Result<u64> {
-        sqlx::query("UPDATE users SET is_operator = is_operator WHERE id = $1")
-            .bind(by.to_string())
-            .execute(self.on())
-            .await?;
+        self.take_user(by).await?;
         sqlx::query("SELECT COUNT(*) AS n FROM projects WHERE created_by = $1")
             .bind(by.to_string())
             .fetch_one(self.on())
@@ -247,6 +244,8 @@ impl Work {
 
     /// Removes a project without apps, and its uploads' rows; false where apps were ever in it.
     pub async fn remove_project(&mut self, project: Uuid) -> Result<bool> {
+        // An app that is being made at this moment is waited for, and then seen.
+        self.take_turn(project).await?;
         let done = sqlx::query(
             "DELETE FROM projects WHERE id = $1 AND NOT EXISTS (SELECT 1 FROM apps WHERE project_id = $1)",
         )

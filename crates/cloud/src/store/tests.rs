@@ -406,6 +406,55 @@ fn a_quota_counted_by_many_at_once_is_never_exceeded() {
     });
 }
 
+/// Until another transaction waits for one that is under way. (On SQLite they begin one after the other.)
+async fn another_waits(store: &Store) {
+    if store.kind() == Kind::Sqlite {
+        return;
+    }
+    let waiting = "SELECT COUNT(*) AS n FROM pg_stat_activity \
+                   WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while sqlx::query(waiting).fetch_one(&store.pool).await.unwrap().natural("n").unwrap() == 0 {
+        assert!(std::time::Instant::now() < deadline, "it does not wait");
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+}
+
+#[test]
+fn tokens_made_at_once_are_never_too_many() {
+    on_each(|url| async move {
+        let World { store, user, .. } = World::new(&url).await;
+        let mut first = store.begin().await.unwrap();
+        assert!(first.add_token(&token(&user, "t", None), "aa", 1).await.unwrap());
+        let (other, second) = (store.clone(), token(&user, "u", None));
+        let adding = tokio::spawn(async move {
+            let mut work = other.begin().await.unwrap();
+            work.add_token(&second, "bb", 1).await
+        });
+        another_waits(&store).await;
+        first.commit().await.unwrap();
+        assert!(!adding.await.unwrap().unwrap(), "there is one already");
+    });
+}
+
+#[test]
+fn a_project_is_not_removed_under_an_app_that_is_being_made() {
+    on_each(|url| async move {
+        let world = World::new(&url).await;
+        let mut making = world.store.begin().await.unwrap();
+        making.take_turn(world.project.id).await.unwrap().unwrap();
+        assert!(making.add_app(&world.new_app("web")).await.unwrap());
+        let (store, project) = (world.store.clone(), world.project.id);
+        let removing = tokio::spawn(async move {
+            let mut work = store.begin().await.unwrap();
+            work.remove_project(project).await
+        });
+        another_waits(&world.store).await;
+        making.commit().await.unwrap();
+        assert!(!removing.await.unwrap().unwrap(), "there is an app in it");
+    });
+}
+
 #[test]
 fn of_many_with_one_key_one_does_the_work() {
     on_each(|url| async move {
@@ -456,7 +505,21 @@ fn a_postgres_database_has_one_backend() {
         if first.kind() == Kind::Postgres {
             assert!(claim.is_some());
             assert!(matches!(second.claim().await, Err(Error::InUse { .. })));
-            drop(claim);
+            let mut lost = Box::pin(claim.unwrap().lost());
+            tokio::select! {
+                () = &mut lost => panic!("it is held"),
+                () = tokio::time::sleep(CLAIM_LOOK * 2) => {}
+            }
+            // The server ends its connection.
+            sqlx::query(
+                "SELECT COUNT(pg_terminate_backend(pid)) FROM pg_locks \
+                 WHERE locktype = 'advisory' AND granted AND database = \
+                 (SELECT oid FROM pg_database WHERE datname = current_database())",
+            )
+            .execute(&second.pool)
+            .await
+            .unwrap();
+            tokio::time::timeout(std::time::Duration::from_secs(30), lost).await.expect("it is lost");
             let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
             while second.claim().await.is_err() {
                 assert!(std::time::Instant::now() < deadline, "still locked");
