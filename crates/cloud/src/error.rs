@@ -42,6 +42,13 @@ pub enum Error {
         what: String,
     },
 
+    /// The lock that makes this the only backend of a database went away with its connection.
+    #[error(
+        "the lock on the database is lost: expected to hold it until the end; its server ended the connection or does \
+         not answer, and another mse-cloud may work on it by now"
+    )]
+    ClaimLost,
+
     /// A file or directory could not be read or written.
     #[error("cannot {action} {}: {source}", .path.display())]
     File {

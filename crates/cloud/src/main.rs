@@ -9,8 +9,12 @@ use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
 use cloud::config::Config;
 use cloud::serve::{Backend, FIRST_TOKEN};
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::filter::LevelFilter;
+
+/// What all connections of the public port and of the API need at once, and something for the rest.
+const OPEN_FILES: u64 = 20_000;
 
 /// The backend of `mse cloud`: runs packages for people who need not trust it.
 #[derive(Parser)]
@@ -118,6 +122,7 @@ fn serve(args: &Serve) -> anyhow::Result<()> {
     config.listen = args.listen.unwrap_or(config.listen);
     config.router = args.router.unwrap_or(config.router);
     let data = directory(args.data.as_ref())?;
+    raise_open_files();
     block_on(async {
         // Before anything is made: who asks to end is heard from the first moment on.
         let (mut terminate, mut interrupt) =
@@ -138,9 +143,23 @@ fn serve(args: &Serve) -> anyhow::Result<()> {
                     _ = interrupt.recv() => {}
                 }
             })
-            .await;
+            .await?;
         Ok(())
     })
+}
+
+/// As many open files as this process may have: who fills the public port must not take those of everything else.
+fn raise_open_files() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    let raised = setrlimit(Resource::Nofile, limit);
+    let open_files = getrlimit(Resource::Nofile).current;
+    if raised.is_err() || open_files.is_some_and(|limit| limit < OPEN_FILES) {
+        tracing::warn!(
+            open_files,
+            "expected to be allowed {OPEN_FILES} open files; with fewer, connections are refused before their limits"
+        );
+    }
 }
 
 fn backup(args: &Saved) -> anyhow::Result<()> {

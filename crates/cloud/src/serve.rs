@@ -60,7 +60,7 @@ const PLANS: [(&str, u64, u64); 3] = [("small", 1024, 1), ("medium", 4096, 2), (
 /// How often the reconciler looks without being woken.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// How often it is looked whether the certificate is to be renewed, and the database's lock still held.
+/// How often it is looked whether a certificate is to be renewed, and what uploads are unused.
 const UPKEEP: Duration = Duration::from_secs(60);
 
 /// A backend that listens.
@@ -177,16 +177,33 @@ impl Backend {
         self.server.address()
     }
 
-    /// Serves until `end`, or until another backend may have taken the database.
-    pub async fn run(self, end: impl Future<Output = ()>) {
+    /// Serves until `end`.
+    ///
+    /// # Errors
+    /// Another backend may have taken the database: this one has ended before its time.
+    pub async fn run(self, end: impl Future<Output = ()>) -> Result<()> {
         let reconciler =
             tokio::spawn(reconcile::run(self.site.clone(), self.wake.clone(), LOOK, self.shared.pulse()));
-        let upkeep = upkeep(self.certificates, self.claim, self.site.clone(), self.keep_uploads);
-        let shared = self.shared.clone();
+        let upkeep = upkeep(self.certificates, self.site.clone(), self.keep_uploads);
+        let upkeep = tokio::spawn(upkeep);
+        let claim = self.claim;
+        let lost = async move {
+            match claim {
+                Some(claim) => claim.lost().await,
+                None => std::future::pending().await,
+            }
+        };
+        let (shared, caring) = (self.shared.clone(), reconciler.abort_handle());
+        let mut outcome = Ok(());
         let ended = async {
             tokio::select! {
                 () = end => tracing::info!("asked to end"),
-                () = upkeep => tracing::error!("the lock on the database is lost"),
+                () = lost => {
+                    // At once, before anything else ends: two that care for the same apps would make nodes twice.
+                    caring.abort();
+                    tracing::error!("the lock on the database is lost");
+                    outcome = Err(Error::ClaimLost);
+                }
             }
             shared.end();
         };
@@ -201,9 +218,11 @@ impl Backend {
         tracing::info!(finished = drained.finished, cut_off = drained.cut_off, "the public port is closed");
         // Between two of its steps: the next backend goes on from there.
         reconciler.abort();
+        upkeep.abort();
         let _ = reconciler.await;
         self.site.store.close().await;
         tracing::info!("ended");
+        outcome
     }
 }
 
@@ -228,13 +247,8 @@ impl Shown {
     }
 }
 
-/// Returns when the lock on the database is lost.
-async fn upkeep(
-    certificates: Shown,
-    mut claim: Option<Claim>,
-    site: Arc<Site>,
-    keep_uploads: SignedDuration,
-) {
+/// What is to be done now and then, for ever.
+async fn upkeep(certificates: Shown, site: Arc<Site>, keep_uploads: SignedDuration) {
     loop {
         tokio::time::sleep(UPKEEP).await;
         certificates.renew();
@@ -242,11 +256,6 @@ async fn upkeep(
             Ok(0) => {}
             Ok(uploads) => tracing::info!(uploads, "unused uploads were removed"),
             Err(error) => tracing::error!(%error, "unused uploads could not be removed"),
-        }
-        if let Some(claim) = &mut claim
-            && !claim.holds().await
-        {
-            return;
         }
     }
 }

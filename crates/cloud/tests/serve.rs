@@ -171,6 +171,24 @@ fn the_log_holds_no_secret_however_much_it_tells() {
     assert!(said.contains("the database") && !said.contains("hunter2"), "{said}");
 }
 
+/// Who fills the public port would otherwise take the files of the database.
+#[test]
+fn it_opens_as_many_files_as_it_may() {
+    let directory = tempfile::tempdir().unwrap();
+    let backend = Backend::command(&directory.path().join("data"));
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -S -n 200 && exec \"$0\" \"$@\""]).arg(backend.get_program());
+    command.args(backend.get_args()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let backend = Backend::start_with(command);
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", backend.child.id())).unwrap();
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+    let (soft, hard) = line.trim().split_once(char::is_whitespace).unwrap();
+    assert_eq!(soft, hard.trim().split_whitespace().next().unwrap(), "{line}");
+    assert_ne!(soft, "200");
+    backend.signal(Signal::TERM);
+    assert!(backend.end().0);
+}
+
 #[test]
 fn what_is_under_way_is_finished_before_the_end() {
     let directory = tempfile::tempdir().unwrap();
