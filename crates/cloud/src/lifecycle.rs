@@ -215,9 +215,12 @@ fn next(state: State, answer: Answer) -> State {
     }
 }
 
+/// The longest wait after a failure.
+pub const LONGEST_WAIT: Duration = Duration::from_secs(300);
+
 /// How long to wait after so many failures in a row: one second, then twice as long each time, five minutes at most.
 pub fn back_off(failures: u32) -> Duration {
-    Duration::from_secs(1 << failures.saturating_sub(1).min(9)).min(Duration::from_secs(300))
+    Duration::from_secs(1 << failures.saturating_sub(1).min(9)).min(LONGEST_WAIT)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 //! connection ends in that enclave's key or fails.
 
 use std::collections::HashMap;
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -44,11 +45,14 @@ pub struct Attested {
     nodes: Mutex<HashMap<Uuid, Arc<Node>>>,
 }
 
+/// What is made once, while all others who want it wait.
+type Slot<T> = Arc<tokio::sync::Mutex<Option<T>>>;
+
 /// A node as the backend knows it, and what was verified of it.
 struct Node {
     place: Place,
     /// One verification at a time; the others wait for it.
-    record: tokio::sync::Mutex<Option<Record>>,
+    record: Slot<Record>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,14 +108,14 @@ impl Attested {
 
     /// What was verified of a node, now or before.
     async fn record(&self, node: &Node, target: &Target) -> Result<Record, Failure> {
-        let mut held = node.record.lock().await;
-        if let Some(record) = &*held {
-            return Ok(record.clone());
-        }
         let (terms, place, target) = (self.terms.clone(), node.place.clone(), target.clone());
-        let record = tokio::task::spawn_blocking(move || verify(&terms, &place, &target)).await??;
-        tracing::info!(app = %node.place.app, "the node was verified: users' requests go to it");
-        Ok(held.insert(record).clone())
+        made_once(&node.record, async move {
+            let app = place.app;
+            let record = tokio::task::spawn_blocking(move || verify(&terms, &place, &target)).await??;
+            tracing::info!(%app, "the node was verified: users' requests go to it");
+            Ok(record)
+        })
+        .await
     }
 
     async fn forget(&self, node: &Node, record: &Record) {
@@ -120,6 +124,19 @@ impl Attested {
             *held = None;
         }
     }
+}
+
+/// What the slot holds, or what `make` makes for it. Who waits may give up: what was begun is brought to its end, and the
+/// next one finds it. So a node whose evidence takes longer than a connection may is reached in the end.
+async fn made_once<T: Clone + Send + 'static>(
+    slot: &Slot<T>,
+    make: impl Future<Output = Result<T, Failure>> + Send + 'static,
+) -> Result<T, Failure> {
+    let mut held = slot.clone().lock_owned().await;
+    if let Some(made) = &*held {
+        return Ok(made.clone());
+    }
+    tokio::spawn(async move { Ok(held.insert(make.await?).clone()) }).await?
 }
 
 impl Upstream for Attested {
@@ -166,4 +183,36 @@ fn verify(terms: &Terms, place: &Place, target: &Target) -> Result<Record, Failu
         return Err("it is another app's".into());
     }
     Ok(record)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_begun_is_finished_though_nobody_waits_any_more() {
+        let slot: Slot<u32> = Slot::default();
+        let (begun, begins) = oneshot::channel();
+        let (finish, finished) = oneshot::channel();
+        let make = async move {
+            let _ = begun.send(());
+            Ok(finished.await?)
+        };
+        tokio::select! {
+            _ = made_once(&slot, make) => panic!("it is not finished"),
+            done = begins => done.unwrap(),
+        }
+        finish.send(7).unwrap();
+        let found = made_once(&slot, async { Err("made twice".into()) }).await;
+        assert_eq!(found.unwrap(), 7);
+    }
+
+    #[tokio::test]
+    async fn what_failed_is_tried_again() {
+        let slot: Slot<u32> = Slot::default();
+        assert!(made_once(&slot, async { Err("not yet".into()) }).await.is_err());
+        assert_eq!(made_once(&slot, async { Ok(1) }).await.unwrap(), 1);
+    }
 }

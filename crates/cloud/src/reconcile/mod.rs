@@ -26,7 +26,7 @@ use uuid::Uuid;
 use crate::api::{Operator, REMEMBERED};
 use crate::blobs::Blobs;
 use crate::error::{Error, Result};
-use crate::lifecycle::{Answer, Facts, Node, Retry, State, Step, Wanted, back_off, decide};
+use crate::lifecycle::{Answer, Facts, LONGEST_WAIT, Node, Retry, State, Step, Wanted, back_off, decide};
 use crate::placement::{Place, Room, place};
 use crate::probe::Probe;
 use crate::pulse::{Ended, Pulse};
@@ -198,6 +198,8 @@ impl Site {
                 retry: match app.retry_at {
                     None => Retry::None,
                     Some(at) if at <= now => Retry::Due,
+                    // Later than anything is put off: the clock was set back meanwhile.
+                    Some(at) if at > now + LONGEST_WAIT => Retry::Due,
                     Some(_) => Retry::Later,
                 },
             };

@@ -279,6 +279,25 @@ fn a_crashed_node_is_started_again_later_each_time() {
 }
 
 #[test]
+fn a_clock_that_is_set_back_puts_nothing_off() {
+    on_each(|url| async move {
+        let world = World::new(&url).await;
+        let id = world.app("web", 1000).await;
+        world.look().await;
+        world.machine.crash(id);
+        world.look().await;
+        // Noted while the clock was a day ahead.
+        let mut change = AppChange::of(&world.see(id).await);
+        change.retry_at = Some(Timestamp::now() + SignedDuration::from_hours(24));
+        let mut work = world.store.begin().await.unwrap();
+        assert!(work.change_app(id, &change, Timestamp::now()).await.unwrap());
+        work.commit().await.unwrap();
+        world.look().await;
+        assert_eq!(world.state(id).await, State::Initializing);
+    });
+}
+
+#[test]
 fn what_cannot_start_says_so_without_the_operators_secrets() {
     on_each(|url| async move {
         let world = World::new(&url).await;
