@@ -203,6 +203,20 @@ impl Backend {
         names.filter(|name| name.starts_with("app-")).collect()
     }
 
+    /// The nodes that really run, whatever the runtime knows of them: a name for each process.
+    pub fn processes(&self) -> Vec<String> {
+        let nodes = fs::canonicalize(self.data()).unwrap().join("runtime/nodes");
+        let prefix = format!("MSE_ROOT={}/", nodes.display());
+        let processes = fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().path());
+        // One that ended meanwhile, or is no process, has none.
+        let environments = processes.filter_map(|process| fs::read(process.join("environ")).ok());
+        let names = environments.filter_map(|environment| {
+            let mut variables = environment.split(|byte| *byte == 0).map(String::from_utf8_lossy);
+            variables.find_map(|variable| variable.strip_prefix(&prefix).map(str::to_owned))
+        });
+        names.filter(|name| name.starts_with("app-")).collect()
+    }
+
     /// Every file of the operator's, with its content.
     pub fn everything(&self) -> Vec<(PathBuf, Vec<u8>)> {
         let mut files = Vec::new();
