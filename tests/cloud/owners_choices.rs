@@ -74,6 +74,41 @@ fn going_without_verification_is_said_and_remembered() {
 }
 
 #[test]
+fn a_wrong_word_begins_nothing_and_ends_nothing() {
+    let backend = Backend::start("");
+    let owner = Installation::new();
+    backend.login(&owner);
+    owner.run("cloud scaffold app", 0);
+    let report = owner.run("cloud deploy --path app --allow-simulated --format json", 0);
+    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+    for (more, code) in [
+        ("--allow-simulated --policy no-such.toml", 1),
+        ("--simulated-root no-such.pem", 1),
+        ("--allow-simulated --timeout 18446744073709551615", 2),
+    ] {
+        owner.run(&format!("cloud deploy --path app -y {more}"), code);
+    }
+    owner.run("cloud stop app --timeout 18446744073709551615", 2);
+
+    // A certificate that ends before the application does, which has no date of its own.
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut short = rcgen::CertificateParams::new(vec!["app.owner.localhost".to_owned()]).unwrap();
+    short.not_before = rcgen::date_time_ymd(2020, 1, 1);
+    short.not_after = (std::time::SystemTime::now() + std::time::Duration::from_secs(3 * 86_400)).into();
+    fs::write(owner.path("app/chain.pem"), short.self_signed(&key).unwrap().pem()).unwrap();
+    fs::write(owner.path("app/key.pem"), key.serialize_pem()).unwrap();
+    let toml = fs::read_to_string(owner.path("app/mse.toml")).unwrap();
+    let ssl = "[cloud.ssl]\ndomain_name = \"app.owner.localhost\"\nprivate_key = \"key.pem\"\ncertificate = \"chain.pem\"\n";
+    fs::write(owner.path("app/mse.toml"), format!("{toml}\n{ssl}")).unwrap();
+    let said = owner.talk("cloud deploy --path app -y --allow-simulated", 1);
+    assert!(said.contains("outlives the application"), "{said}");
+
+    let apps = backend.apps();
+    assert_eq!(apps.len(), 1);
+    assert_eq!((&apps[0]["id"], &apps[0]["wanted"]), (&report["id"], &"running".into()));
+}
+
+#[test]
 fn another_operator_is_refused_from_the_login_on() {
     let mut backend = Backend::start("");
     let owner = Installation::new();

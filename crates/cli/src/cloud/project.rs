@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use client::backend::TlsMode;
 use client::owner_certificate;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use package::Project;
 use package::cloud_config::CloudConfig;
 use package::config::AppConfig;
@@ -43,6 +43,17 @@ pub struct OwnCertificate {
     pub chain: String,
     /// Its private key, PEM.
     pub key: Zeroizing<String>,
+}
+
+/// How long an application runs whose owner names no end, by the word of the API; the backend's answer decides.
+const USUAL: SignedDuration = SignedDuration::from_hours(24 * 30);
+
+impl OwnCertificate {
+    /// Refuses one that cannot serve from `now` until the application ends.
+    pub fn check(&self, now: Timestamp, until: Timestamp) -> anyhow::Result<()> {
+        owner_certificate::check(&self.chain, &self.key, &self.domain, now, Some(until))
+            .hint("[cloud.ssl] in mse.toml names certificate, key and domain; `expiration_date` in [cloud] is when the application ends")
+    }
 }
 
 impl ProjectArgs {
@@ -104,9 +115,9 @@ impl CloudProject {
         let read = |name: &str| files::read_text(&self.folder.join(name));
         let chain = read(&ssl.certificate).hint("name the certificate chain (PEM) in [cloud.ssl]")?;
         let key = Zeroizing::new(read(&ssl.private_key).hint("name the private key (PEM) in [cloud.ssl]")?);
-        owner_certificate::check(&chain, &key, &ssl.domain_name, now, self.cloud.expires_at)
-            .hint("[cloud.ssl] in mse.toml names certificate, key and domain")?;
-        Ok(Some(OwnCertificate { domain: ssl.domain_name.clone(), chain, key }))
+        let own = OwnCertificate { domain: ssl.domain_name.clone(), chain, key };
+        own.check(now, self.cloud.expires_at.unwrap_or(now + USUAL))?;
+        Ok(Some(own))
     }
 
     /// The files of secrets that the tests are told of: those in clear, and those to seal.

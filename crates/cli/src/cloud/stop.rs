@@ -14,11 +14,16 @@ use crate::output::{self, say};
 #[derive(clap::Args)]
 pub struct Args {
     /// Seconds to wait for each.
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = patience())]
     timeout: u64,
     /// The apps' ids, or names of such as were deployed from here.
     #[arg(required = true)]
     ids: Vec<String>,
+}
+
+/// Seconds that a command may be told to wait: a month at most, which every clock can add.
+pub fn patience() -> clap::builder::RangedU64ValueParser {
+    clap::value_parser!(u64).range(..=31 * 24 * 3600)
 }
 
 /// Stops one after the other; one that cannot be stopped does not keep the others running.

@@ -44,7 +44,7 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     workspace: Option<PathBuf>,
     /// Seconds to wait for room, for the node and for the application.
-    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = stop::patience())]
     timeout: u64,
     /// The policy: `strict`, or a TOML file.
     #[arg(long, value_name = "strict|FILE", default_value = "strict")]
@@ -100,6 +100,8 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     };
     let (login, session) = session::open()?;
     check_platform(args, login.operator.is_simulated())?;
+    // What is to be judged later is read now: a wrong word on the command line ends no app and begins none.
+    let rules = verification::rules(args, &login)?;
 
     let builder = stage_one::builder(args.builder, session.operator(), &project)?;
     let package = stage_one::build(args, &project, builder, tls)?;
@@ -112,9 +114,12 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     let mut context = stage_one::context(&login, &session, &place, &package, &app)?;
     let contexts = session::contexts()?;
     contexts.save(&context)?;
+    if let Some(own) = &secrets.certificate {
+        own.check(now, app.expires_at)?;
+    }
     stage_one::wait_for_node(&session, &app, Deadline::after(args.timeout))?;
 
-    let found = verification::between_the_stages(args, &login, &context, &package, tls)?;
+    let found = verification::between_the_stages(args, rules, &context, &package, tls)?;
     context.verified = match args.no_verify {
         true => Verification::Skipped { at: Timestamp::now() },
         false => Verification::Verified { at: Timestamp::now(), simulated: found.record.is_simulated() },

@@ -8,7 +8,7 @@ use std::time::Duration;
 use attestation::Expected;
 use attestation::judgement::{Judgement, Verified};
 use attestation::trust::SimulatedRoot;
-use attestation::{Evidence, TrustAnchors};
+use attestation::{Evidence, Policy, TrustAnchors};
 use client::backend::{Context, Login, TlsMode};
 use client::live::{self as asking, ChannelKind};
 use client::records::{Origin, Record};
@@ -32,10 +32,19 @@ pub struct Found {
     pub target: Target,
 }
 
-/// Asks and judges; an error is a refusal, and nothing of the second stage may follow.
+/// By what a deployment will be judged: whom to trust, and the policy. `None` where its owner chose to do without.
+pub fn rules(args: &Args, login: &Login) -> anyhow::Result<Option<(TrustAnchors, Policy)>> {
+    if args.no_verify {
+        return Ok(None);
+    }
+    let anchors = anchors(&args.trust, login.operator.simulated_root.as_deref())?;
+    Ok(Some((anchors, Rules { policy: args.policy.clone(), at: None }.policy()?)))
+}
+
+/// Asks and judges; an error is a refusal, and nothing of the second stage may follow. Without rules nothing is judged.
 pub fn between_the_stages(
     args: &Args,
-    login: &Login,
+    rules: Option<(TrustAnchors, Policy)>,
     context: &Context,
     package: &Sealed,
     tls: TlsMode,
@@ -45,15 +54,15 @@ pub fn between_the_stages(
         target = target.resolve_to(address);
     }
     let deadline = Deadline::after(args.timeout);
-    let record = match args.no_verify {
-        true => {
+    let record = match rules {
+        None => {
             let nonce = asking::fresh_nonce()?;
             let live = patiently(deadline, || {
                 asking::request(&target, &nonce, Duration::from_secs(60)).map_err(anyhow::Error::from)
             })?;
             Record::unverified(&live)?
         }
-        false => verify(args, login, context, package, tls, &target, deadline)?,
+        Some(rules) => verify(args, rules, context, package, tls, &target, deadline)?,
     };
     let record = record.named(&context.id.to_string());
     nodes::records()?.save(&record)?;
@@ -62,7 +71,7 @@ pub fn between_the_stages(
 
 fn verify(
     args: &Args,
-    login: &Login,
+    (anchors, policy): (TrustAnchors, Policy),
     context: &Context,
     package: &Sealed,
     tls: TlsMode,
@@ -71,11 +80,11 @@ fn verify(
 ) -> anyhow::Result<Record> {
     let fingerprint = package.package.fingerprint(context.size_mb)?;
     let terms = live::Terms {
-        anchors: anchors(&args.trust, login.operator.simulated_root.as_deref())?,
-        policy: Rules { policy: args.policy.clone(), at: None }.policy()?,
+        anchors,
+        policy,
         expected: Expected {
             mrenclave: vec![*fingerprint.as_bytes()],
-            mrsigner: Some(login.operator.mrsigner),
+            mrsigner: Some(context.mrsigner),
             ..Expected::default()
         },
         pccs: args.pccs.clone().or_else(|| context.pccs.clone()),
