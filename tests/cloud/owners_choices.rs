@@ -109,6 +109,49 @@ fn a_wrong_word_begins_nothing_and_ends_nothing() {
 }
 
 #[test]
+fn what_this_home_knows_is_not_lost_to_others() {
+    let backend = Backend::start("");
+    let owner = Installation::new();
+    backend.login(&owner);
+    owner.run("cloud scaffold app", 0);
+    owner.run("cloud deploy --path app --allow-simulated", 0);
+    owner.run("cloud context export app --output whole.json", 0);
+    owner.run("cloud context export app --public --output public.json", 0);
+    let whole: serde_json::Value =
+        serde_json::from_slice(&fs::read(owner.path("whole.json")).unwrap()).unwrap();
+    let kept = || {
+        let contexts = owner.home().join(".local/state/mse/cloud/contexts");
+        let path = contexts.join(format!("{}.json", whole["id"].as_str().unwrap()));
+        fs::read_to_string(path).unwrap()
+    };
+    // A file says what it likes: here, that there is no code key.
+    let said = owner.talk("cloud context import public.json", 1);
+    assert!(said.contains("known here already"), "{said}");
+    assert!(kept().contains(whole["code_key"].as_str().unwrap()));
+
+    // An app of the same name on another backend, of which this one knows nothing.
+    let id = uuid::Uuid::new_v4();
+    let mut other = whole.clone();
+    other["id"] = id.to_string().into();
+    other["backend"] = "https://127.0.0.1:1".into();
+    other["domain"] = format!("{}.apps.example", id.simple()).into();
+    other["config_domain"] = format!("{}.config.apps.example", id.simple()).into();
+    fs::write(owner.path("other.json"), other.to_string()).unwrap();
+    owner.run("cloud context import other.json", 0);
+    let said = owner.talk("cloud verify app --allow-simulated --output no/", 2);
+    assert!(said.contains("2 apps are called"), "{said}");
+    assert!(!owner.path("no").exists());
+    let stopped = whole["id"].as_str().unwrap();
+    backend.api("POST", &format!("/v1/apps/{stopped}/stop"), None);
+    wait_for("the app to end", || backend.apps().is_empty().then_some(()));
+    owner.run("cloud context purge", 0);
+    let contexts = owner.run("cloud context list --format json", 0);
+    let contexts: serde_json::Value = serde_json::from_str(&contexts).unwrap();
+    assert_eq!(contexts.as_array().unwrap().len(), 1, "{contexts}");
+    assert_eq!(contexts[0]["id"], id.to_string(), "the other backend's stays");
+}
+
+#[test]
 fn another_operator_is_refused_from_the_login_on() {
     let mut backend = Backend::start("");
     let owner = Installation::new();

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::cloud::status;
 use crate::cloud::{apps, session};
-use crate::exit::Exit;
+use crate::exit::{Exit, Failure};
 use crate::home::nodes;
 use crate::output::{self, Format, out, say};
 
@@ -40,7 +40,7 @@ enum Verb {
         /// The app's id or name.
         id: String,
     },
-    /// Take one from a file.
+    /// Take one from a file, of an app that this home does not know.
     Import {
         /// The file.
         file: PathBuf,
@@ -51,7 +51,7 @@ enum Verb {
         #[arg(required = true)]
         ids: Vec<String>,
     },
-    /// Remove those of apps that have ended.
+    /// Remove those of apps that have ended, on the backend that this home is logged in to.
     Purge,
 }
 
@@ -114,6 +114,12 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
         }
         Verb::Import { file } => {
             let context = Context::import(&file)?;
+            // What this home knows by itself is worth more than what a file says, and may be the only copy of a key.
+            if contexts.load(context.id)?.is_some() {
+                return Err(Failure::failed(format!("{} is known here already", context.id))
+                    .hint(format!("`mse cloud context remove {}` forgets it, code key and all", context.id))
+                    .into());
+            }
             contexts.save(&context)?;
             say!("Imported {} ({})", context.name, context.id);
         }
@@ -128,7 +134,8 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
         Verb::Purge => {
             let (_, session) = session::open()?;
             let mut removed = 0;
-            for context in contexts.list()? {
+            // Of other backends' apps this one knows nothing, and what it does not know is no reason to forget a key.
+            for context in contexts.list()?.iter().filter(|context| context.backend == session.url()) {
                 if has_ended(&session, context.id)? {
                     contexts.remove(context.id)?;
                     nodes::records()?.forget_deployment(context.id)?;

@@ -114,7 +114,12 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     records.save(&record)?;
     remember(&known, &verified, &records)?;
     match args.format {
-        Format::Json => output::json(verified.judgement())?,
+        Format::Json => {
+            output::json(verified.judgement())?;
+            if known.signer_confirmed == Some(false) {
+                warn("the operator's signer is that of the first use, unconfirmed");
+            }
+        }
         Format::Human => {
             judging::print(verified.judgement(), args.format)?;
             out!("Fingerprint: {}", hex::encode(verified.mrenclave()))?;
@@ -143,7 +148,16 @@ fn known(args: &Args) -> anyhow::Result<Known> {
     let (name, port) = split(&args.domain)?;
     let context = match &args.context {
         Some(file) => Some(Context::import(file)?),
-        None => contexts.list()?.into_iter().find(|context| is_of(context, &name)),
+        None => {
+            let mut own: Vec<Context> = contexts.list()?;
+            own.retain(|context| is_of(context, &name));
+            if own.len() > 1 {
+                return Err(Failure::usage(format!("{} apps are called {name:?}", own.len()))
+                    .hint("name the one by its id or domain: `mse cloud context list` shows them")
+                    .into());
+            }
+            own.pop()
+        }
     };
     if let (Some(context), Some(_)) = (&context, &args.context)
         && !is_of(context, &name)
