@@ -68,7 +68,7 @@ fn going_without_verification_is_said_and_remembered() {
     // One of the deployment does, and what comes after rests on it.
     owner.run("cloud verify app --allow-simulated --output verified/", 0);
     let status = owner.run("cloud status app", 0);
-    assert!(status.contains("Verified: yes"), "{status}");
+    assert!(status.contains("Verified: yes") && status.contains("--no-verify"), "{status}");
     let said = owner.talk("cloud test --path app app", 0);
     assert!(!said.contains("may be anybody"), "{said}");
 }

@@ -65,9 +65,17 @@ fn describe(context: &Context, app: &App, verification: &str) -> anyhow::Result<
 pub fn words(verified: &Verification) -> String {
     match verified {
         Verification::NotYet => "no: the deployment was not finished".to_owned(),
-        Verification::Verified { at, simulated: false } => format!("yes, at {at}"),
-        Verification::Verified { at, simulated: true } => {
-            format!("yes, at {at}: SIMULATED, which proves nothing about the machine")
+        Verification::Verified { at, simulated, skipped } => {
+            let mut words = format!("yes, at {at}");
+            if *simulated {
+                words.push_str(": SIMULATED, which proves nothing about the machine");
+            }
+            if let Some(skipped) = skipped {
+                words.push_str(&format!(
+                    "; its code key and secrets were sent before that, with --no-verify at {skipped}"
+                ));
+            }
+            words
         }
         Verification::Skipped { at } => format!("NO: --no-verify at {at}"),
     }

@@ -289,7 +289,12 @@ fn remember(known: &Known, verified: &Verified<Evidence>, records: &Store) -> an
     }
     let record = Record::of(verified, Origin::Deployed)?.named(&own.id.to_string());
     records.save(&record)?;
-    own.verified = Verification::Verified { at: Timestamp::now(), simulated: record.is_simulated() };
+    let skipped = match own.verified {
+        Verification::Skipped { at } => Some(at),
+        Verification::Verified { skipped, .. } => skipped,
+        Verification::NotYet => None,
+    };
+    own.verified = Verification::Verified { at: Timestamp::now(), simulated: record.is_simulated(), skipped };
     contexts.save(&own)?;
     Ok(())
 }

@@ -36,6 +36,9 @@ pub enum Verification {
         at: Timestamp,
         /// Whether its quote was a simulated one.
         simulated: bool,
+        /// When its keys were sent without, if they were: what was learned then, no later verification takes back.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        skipped: Option<Timestamp>,
     },
     /// Its owner chose to do without.
     Skipped {

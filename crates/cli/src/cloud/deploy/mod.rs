@@ -122,7 +122,11 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     let found = verification::between_the_stages(args, rules, &context, &package, tls)?;
     context.verified = match args.no_verify {
         true => Verification::Skipped { at: Timestamp::now() },
-        false => Verification::Verified { at: Timestamp::now(), simulated: found.record.is_simulated() },
+        false => Verification::Verified {
+            at: Timestamp::now(),
+            simulated: found.record.is_simulated(),
+            skipped: None,
+        },
     };
     contexts.save(&context)?;
 

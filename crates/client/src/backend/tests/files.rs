@@ -137,7 +137,7 @@ fn contexts_are_kept_listed_and_removed() {
         fs::write(directory.join(name), "").unwrap();
     }
     assert_eq!(contexts.list().unwrap(), [context(2), second.clone()], "oldest first");
-    second.verified = Verification::Verified { at: now(), simulated: true };
+    second.verified = Verification::Verified { at: now(), simulated: true, skipped: None };
     second.configured_at = Some(now());
     contexts.save(&second).unwrap();
     assert_eq!(contexts.load(second.id).unwrap(), Some(second.clone()));
