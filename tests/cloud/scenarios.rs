@@ -14,11 +14,15 @@
 //! files, database, logs and network are looked at.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use crate::backend::Backend;
 use crate::browser;
+use crate::hostile;
 use crate::installation::{Installation, wait_for};
 use crate::wiretap::Wiretap;
 
@@ -26,7 +30,12 @@ const CODE: &str = "marker-in-the-code-5d1f";
 const SECRET: &str = "marker-in-the-secrets-77ab";
 const SEALED: &str = "marker-in-the-sealed-secrets-c04e";
 const QUERY: &str = "marker-in-a-query-91c2";
+/// What the operator may read: that it is found shows that the search looks where things lie.
+const OPEN: &str = "marker-in-the-tests-28ee";
 const ANSWER: &str = "marker-in-an-answer-e83d";
+
+/// Where somebody ends the TLS of whoever comes, on the router's own port.
+const BETWEEN: &str = "127.0.0.4";
 
 /// Where a tapped line to the router begins, on the router's own port.
 const TAPPED: &str = "127.0.0.3";
@@ -39,6 +48,10 @@ struct Scene {
     domain: String,
     /// The certificate or authority that a user without any knowledge of enclaves trusts, if there is one.
     trusted: Option<PathBuf>,
+    /// What went over the line, from the second stage on.
+    tap: Wiretap,
+    /// The key of the code, in hex.
+    code_key: String,
 }
 
 impl Scene {
@@ -57,18 +70,34 @@ impl Scene {
         } else if options.contains("--untrusted-ssl") {
             trusted = Some(backend.data().join("ca.pem"));
         }
-        let line = format!("cloud deploy --path app --allow-simulated --format json {options}");
+        let test = fs::read_to_string(owner.path("app/tests/test_app.py")).unwrap();
+        fs::write(owner.path("app/tests/test_app.py"), format!("# {OPEN}\n{test}")).unwrap();
+        // That the owner can verify shows where there is something to refuse.
+        hostile::stand_between(backend.router(), BETWEEN);
+        let line = format!("cloud deploy --path app --allow-simulated --resolve {BETWEEN} {options}");
+        let said = owner.talk(&line, 3);
+        assert!(said.contains("somebody stands between") && !said.contains("accepted its keys"), "{said}");
+        wait_for("the refused app to end", || backend.apps().is_empty().then_some(()));
+        let tap = Wiretap::open(TAPPED, backend.router());
+        let line =
+            format!("cloud deploy --path app --allow-simulated --format json --resolve {TAPPED} {options}");
         let report: serde_json::Value = serde_json::from_str(&owner.run(&line, 0)).unwrap();
         assert_eq!(report["verified"]["state"], "verified", "the owner verified at deployment");
         let url = report["url"].as_str().unwrap();
         let domain = url.strip_prefix("https://").unwrap().split(':').next().unwrap().to_owned();
-        Scene { backend, owner, id: report["id"].as_str().unwrap().to_owned(), domain, trusted }
+        let id = report["id"].as_str().unwrap().to_owned();
+        owner.run(&format!("cloud context export {id} --output whole.json"), 0);
+        let context: serde_json::Value =
+            serde_json::from_slice(&fs::read(owner.path("whole.json")).unwrap()).unwrap();
+        let code_key = context["code_key"].as_str().unwrap().to_owned();
+        let scene = Scene { backend, owner, id, domain, trusted, tap, code_key };
+        scene.the_second_stage_was_for_the_enclave();
+        scene
     }
 
     /// Asks the app something, through a line that the operator taps. The user trusts what such users trust; in zero
     /// trust that is the certificate that `verify` wrote.
-    fn ask(&self) -> Wiretap {
-        let tap = Wiretap::open(TAPPED, self.backend.router());
+    fn ask(&self) {
         let certificate = self.trusted.clone().unwrap_or_else(|| self.owner.path("verified/ratls.pem"));
         let output = Command::new("python3")
             .args(["-c", POST])
@@ -79,18 +108,51 @@ impl Scene {
             .unwrap();
         let answer = String::from_utf8(output.stdout).unwrap();
         assert_eq!(answer.trim(), format!("{ANSWER} {QUERY} {SECRET} {SEALED}"));
-        tap
     }
 
-    /// What a user finds who knows what the owner published, and has no login.
-    fn user_verifies(&self, code: i32) {
+    /// What went through the router to configure the enclave, as it was and as the operator's key log opens it: neither
+    /// code nor secrets nor key.
+    fn the_second_stage_was_for_the_enclave(&self) {
+        let log = fs::read_to_string(self.backend.key_log()).unwrap_or_default();
+        let (up, down) = self.tap.decrypt(&log);
+        for bytes in [self.tap.bytes(), up, down] {
+            for marker in [CODE, SECRET, SEALED, &self.code_key] {
+                assert!(!holds(&bytes, marker.as_bytes()), "the router carried {marker}");
+            }
+        }
+    }
+
+    /// Neither the node's own port nor the public one takes a question in clear.
+    fn nobody_speaks_in_clear(&self) {
+        let log = self.owner.run(&format!("cloud logs {}", self.id), 0);
+        let port = log.lines().find_map(|line| line.strip_prefix("mse: listening on 127.0.0.1:"));
+        let node: u16 = port.unwrap().trim().parse().unwrap();
+        for port in [node, self.backend.router()] {
+            let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+            let question = format!("GET / HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.domain);
+            stream.write_all(question.as_bytes()).unwrap();
+            let mut answer = Vec::new();
+            // It may be reset, too.
+            let _ = stream.read_to_end(&mut answer);
+            assert!(
+                !holds(&answer, b"HTTP/1.1 200") && !holds(&answer, b"Hello"),
+                "port {port} speaks in clear"
+            );
+        }
+    }
+
+    /// What a user finds who knows what the owner published, and has no login: all is well, or the reason why not.
+    fn user_verifies(&self, refusal: Option<&str>) {
+        let code = if refusal.is_some() { 3 } else { 0 };
         self.owner.run(&format!("cloud context export {} --public --output public.json", self.id), 0);
         let user = self.owner.colleague();
         let line = format!(
             "cloud verify {} --context public.json --code app/mse_src --allow-simulated --output verified/",
             self.domain
         );
-        user.run(&line, code);
+        let said = user.talk(&line, code);
+        assert!(said.contains(refusal.unwrap_or("Wrote")), "{said}");
         assert_eq!(self.owner.path("verified/ratls.pem").exists(), code == 0);
     }
 
@@ -99,29 +161,35 @@ impl Scene {
     fn nothing_lies_about(&self) {
         let log = self.owner.run(&format!("cloud logs {}", self.id), 0);
         let mut places = self.backend.everything();
-        assert!(places.len() > 20, "there is something to look at");
+        let open = places.iter().any(|(_, content)| String::from_utf8_lossy(content).contains(OPEN));
+        assert!(open, "what is no secret is found where the operator keeps packages");
         places.push(("the app's log".into(), log.into_bytes()));
         for (path, content) in places {
-            for marker in [CODE, SECRET, SEALED, QUERY, ANSWER] {
-                let found = content.windows(marker.len()).any(|window| window == marker.as_bytes());
-                assert!(!found, "{marker} lies in {}", path.display());
+            // Quick in long files, and the same for markers of ASCII.
+            let text = String::from_utf8_lossy(&content);
+            for marker in [CODE, SECRET, SEALED, QUERY, ANSWER, &self.code_key] {
+                assert!(!text.contains(marker), "{marker} lies in {}", path.display());
             }
+            let key = hex::decode(&self.code_key).unwrap();
+            assert!(!holds(&content, &key), "the code key lies in {}", path.display());
         }
     }
 
     /// What the operator reads of a tapped line with its own key log; whether the markers are in it.
     #[track_caller]
-    fn the_operator_reads(&self, tap: &Wiretap, everything: bool) {
-        let wire = tap.bytes();
-        for marker in [QUERY, ANSWER, SECRET] {
-            let found = wire.windows(marker.len()).any(|window| window == marker.as_bytes());
-            assert!(!found, "{marker} went over the wire in clear");
+    fn the_operator_reads(&self, everything: bool) {
+        let wire = self.tap.bytes();
+        for marker in [CODE, QUERY, ANSWER, SECRET, SEALED] {
+            assert!(!holds(&wire, marker.as_bytes()), "{marker} went over the wire in clear");
         }
         let log = fs::read_to_string(self.backend.key_log()).unwrap_or_default();
-        let (queries, answers) = tap.decrypt(&log);
-        let holds = |text: &[u8], marker: &str| text.windows(marker.len()).any(|w| w == marker.as_bytes());
-        assert_eq!(holds(&queries, QUERY), everything, "the query");
-        assert_eq!(holds(&answers, ANSWER), everything, "the answer");
+        let (queries, answers) = self.tap.decrypt(&log);
+        assert_eq!(holds(&queries, QUERY.as_bytes()), everything, "the query");
+        assert_eq!(holds(&answers, ANSWER.as_bytes()), everything, "the answer");
+        // Not even then what only the owner and the enclave know: the code, and its key.
+        for marker in [CODE, &self.code_key] {
+            assert!(!holds(&queries, marker.as_bytes()) && !holds(&answers, marker.as_bytes()), "{marker}");
+        }
     }
 
     /// A browser that trusts the operator's authority and the owner's: it shows the page, or refuses.
@@ -135,6 +203,10 @@ impl Scene {
         assert_eq!(page.contains("Hello from the enclave"), loads, "{page}");
         assert_eq!(page.contains("ERR_CERT_AUTHORITY_INVALID"), !loads, "{page}");
     }
+}
+
+fn holds(content: &[u8], marker: &[u8]) -> bool {
+    content.windows(marker.len()).any(|window| window == marker)
 }
 
 /// The application: it answers with everything it was given.
@@ -210,9 +282,10 @@ fn bring_a_certificate(owner: &Installation) -> PathBuf {
 fn zero_trust() {
     let scene = Scene::set("", false);
     scene.nothing_lies_about();
-    scene.user_verifies(0);
-    let tap = scene.ask();
-    scene.the_operator_reads(&tap, false);
+    scene.user_verifies(None);
+    scene.ask();
+    scene.nobody_speaks_in_clear();
+    scene.the_operator_reads(false);
     scene.nothing_lies_about();
     scene.in_a_browser(false);
 }
@@ -221,9 +294,10 @@ fn zero_trust() {
 fn app_owner_trusted() {
     let scene = Scene::set("", true);
     scene.nothing_lies_about();
-    scene.user_verifies(3);
-    let tap = scene.ask();
-    scene.the_operator_reads(&tap, false);
+    scene.user_verifies(Some("owner certificate, not attested"));
+    scene.ask();
+    scene.nobody_speaks_in_clear();
+    scene.the_operator_reads(false);
     scene.nothing_lies_about();
     scene.in_a_browser(true);
     // The name is the owner's, and leads to one app at a time, whoever asks for it.
@@ -240,10 +314,11 @@ fn app_owner_trusted() {
 fn untrusted_ssl() {
     let scene = Scene::set("--untrusted-ssl", false);
     scene.nothing_lies_about();
-    scene.user_verifies(3);
-    let tap = scene.ask();
+    scene.user_verifies(Some("TLS ends at the operator's router"));
+    scene.ask();
+    scene.nobody_speaks_in_clear();
     // TLS ends at the operator's router: with the keys of its own sessions it reads what users say.
-    scene.the_operator_reads(&tap, true);
+    scene.the_operator_reads(true);
     scene.in_a_browser(true);
     // Between router and node nothing goes in clear either, and nothing was written down but by who chose to.
     wait_for("the node to be verified", || {
