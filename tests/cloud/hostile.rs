@@ -20,7 +20,22 @@ pub fn stand_between(router: u16, at: &str) {
     serve(router, at, None);
 }
 
+/// Passes every byte on to a node of the operator's choice, unseen by the router.
+pub fn pass_all_to(node: u16, router: u16, at: &str) {
+    listen(router, at, move |mut caller| async move {
+        let mut node = TcpStream::connect(("127.0.0.1", node)).await.ok()?;
+        copy_bidirectional(&mut caller, &mut node).await.ok().map(drop)
+    });
+}
+
 fn serve(router: u16, at: &str, name: Option<String>) {
+    listen(router, at, move |caller| relay(caller, router, name.clone()));
+}
+
+fn listen<F>(router: u16, at: &str, meet: impl Fn(TcpStream) -> F + Send + 'static)
+where
+    F: Future<Output = Option<()>> + Send + 'static,
+{
     let listener = std::net::TcpListener::bind((at, router)).unwrap();
     listener.set_nonblocking(true).unwrap();
     std::thread::spawn(move || {
@@ -29,7 +44,7 @@ fn serve(router: u16, at: &str, name: Option<String>) {
             let listener = TcpListener::from_std(listener).unwrap();
             while let Ok((stream, _)) = listener.accept().await {
                 // Whatever becomes of one connection, the next is taken.
-                tokio::spawn(relay(stream, router, name.clone()));
+                tokio::spawn(meet(stream));
             }
         });
     });

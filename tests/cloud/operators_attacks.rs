@@ -27,6 +27,11 @@ struct Stage {
 impl Stage {
     /// One app runs, the next deployment waits for room.
     fn set() -> Stage {
+        Stage::set_with("")
+    }
+
+    /// The same, the second with more options.
+    fn set_with(options: &str) -> Stage {
         let backend = Backend::start(TIGHT);
         let owner = Installation::new();
         backend.login(&owner);
@@ -35,7 +40,7 @@ impl Stage {
         let first: serde_json::Value = serde_json::from_str(&first).unwrap();
         owner.run("cloud scaffold second", 0);
         let deploy = owner
-            .mse("cloud deploy --path second --allow-simulated --workspace packages")
+            .mse(&format!("cloud deploy --path second --allow-simulated --workspace packages {options}"))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -191,6 +196,32 @@ fn another_node_is_refused() {
     assert_eq!(output.status.code(), Some(3), "{said}");
     assert!(said.contains("quote.mrenclave"), "{said}");
     wait_for("the second app to end", || (backend.apps().len() == 1).then_some(()));
+}
+
+#[test]
+fn another_app_of_the_same_package_is_refused() {
+    let mut stage = Stage::set_with(&format!("--resolve {BETWEEN}"));
+    let waiting = stage.waiting.clone();
+    // A twin, of the very bytes that the owner uploaded: a genuine enclave, of this operator, of this fingerprint, with
+    // fresh evidence over the owner's nonce, in which TLS ends.
+    let app = stage.backend.api("GET", &format!("/v1/apps/{waiting}"), None);
+    let order = serde_json::json!({ "name": "twin", "plan": app["plan"], "package": app["package"], "tls": app["tls"] });
+    let apps = format!("/v1/projects/{}/apps", app["project"].as_str().unwrap());
+    let twin = stage.backend.api("POST", &apps, Some(order));
+    stage.backend.reconfigure("[capacity]\nmemory_mb = 4096\ncores = 4\n");
+    let twin = twin["id"].as_str().unwrap();
+    let node = wait_for("the twin's node", || {
+        let app = stage.backend.api("GET", &format!("/v1/apps/{twin}"), None);
+        if app["state"] != "initializing" {
+            return None;
+        }
+        let log = stage.owner.run(&format!("cloud logs {twin}"), 0);
+        log.lines().find_map(|line| line.strip_prefix("mse: listening on 127.0.0.1:")?.trim().parse().ok())
+    });
+    hostile::pass_all_to(node, stage.backend.router(), BETWEEN);
+    let (backend, output) = stage.go_on();
+    refused(&backend, &waiting, &output, &format!("expected {waiting}, found {twin}"));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("the node is of another app"));
 }
 
 #[test]
