@@ -10,6 +10,7 @@
 mod backend;
 mod backend_nodes;
 mod engine;
+mod gramine;
 mod images;
 #[allow(dead_code)]
 #[path = "../end_to_end/installation.rs"]
