@@ -177,6 +177,9 @@ fn another_operator_is_refused_from_the_login_on() {
     let said = owner.talk("cloud list", 3);
     assert!(said.contains("another"), "{said}");
     owner.run(&again, 3);
+    // Nor does it help to have logged out.
+    owner.run("cloud logout", 0);
+    owner.run(&again, 3);
     let now = backend.api("GET", "/v1/operator", None);
     let now = now["mrsigner"].as_str().unwrap();
     assert_ne!(now, signer);

@@ -56,6 +56,40 @@ fn an_interrupted_package_leaves_nothing() {
     assert_eq!(left, ["sitecustomize.py"]);
 }
 
+#[test]
+fn a_second_interruption_waits_for_nobody() {
+    let person = Installation::new();
+    let slow = person.path("slow");
+    fs::create_dir_all(&slow).unwrap();
+    fs::write(slow.join("sitecustomize.py"), slow_pip(&person.path("began"))).unwrap();
+    let mut demo = person
+        .mse("demo")
+        .env("XDG_CACHE_HOME", person.path("cache"))
+        .env("PYTHONPATH", &slow)
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_for("pip", || person.path("began").exists().then_some(()));
+    // One of its steps, which does not end when it is asked to.
+    let children = format!("/proc/{0}/task/{0}/children", demo.id());
+    let step: i32 = fs::read_to_string(children).unwrap().trim().parse().unwrap();
+    let pid = Pid::from_raw(step).unwrap();
+    let is_alive = || fs::read_to_string(format!("/proc/{step}/status"));
+    kill_process(pid, Signal::STOP).unwrap();
+    interrupt(&demo);
+    wait_for("the step to be asked", || {
+        let status = is_alive().unwrap();
+        let pending = status.lines().find_map(|line| line.strip_prefix("ShdPnd:")).unwrap().trim();
+        (u64::from_str_radix(pending, 16).unwrap() & 1 << (Signal::TERM.as_raw() - 1) != 0).then_some(())
+    });
+    interrupt(&demo);
+    assert_eq!(demo.wait().unwrap().code(), Some(130));
+    assert!(is_alive().is_ok(), "it was not waited for until it could be killed");
+    kill_process(pid, Signal::CONT).unwrap();
+    wait_for("the step to end", || is_alive().is_err().then_some(()));
+}
+
 /// Sleeps where an interpreter is about to run pip, and nowhere else.
 fn slow_pip(mark: &std::path::Path) -> String {
     format!(

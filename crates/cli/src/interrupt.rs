@@ -1,7 +1,7 @@
 //! Ctrl-C leaves nothing behind: what must be undone is registered while it exists.
 //!
 //! SIGINT, SIGTERM and SIGHUP run what is registered, the newest first, and end the process with the exit code that
-//! shells expect (128 + signal).
+//! shells expect (128 + signal). A second Ctrl-C ends it at once: what is to be undone elsewhere may take its time.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+
+use crate::output::warn;
 
 type Undo = Box<dyn FnOnce() + Send>;
 
@@ -45,12 +47,18 @@ fn registered() -> MutexGuard<'static, Vec<(u64, Undo)>> {
 fn watch() {
     let Ok(mut signals) = Signals::new([SIGINT, SIGTERM, SIGHUP]) else { return };
     std::thread::spawn(move || {
-        if let Some(signal) = signals.forever().next() {
+        let mut signals = signals.forever();
+        let Some(signal) = signals.next() else { return };
+        std::thread::spawn(move || {
             // The lock is kept: nothing new is registered while the process ends.
             let mut registered = registered();
             while let Some((_, undo)) = registered.pop() {
                 undo();
             }
+            std::process::exit(128 + signal);
+        });
+        if signals.any(|again| again == SIGINT) {
+            warn("interrupted again: what was begun is left as it is");
             std::process::exit(128 + signal);
         }
     });

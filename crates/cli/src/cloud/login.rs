@@ -35,8 +35,8 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     let token = Zeroizing::new(text.trim().to_owned());
     let ca = args.ca.as_deref().map(files::read_text).transpose()?;
     let logins = session::logins()?;
-    let earlier = logins.load().ok().flatten();
-    let login = Login::first_use(&args.url, token, ca, args.signer, earlier.as_ref(), Timestamp::now())
+    let met = logins.met(&args.url)?;
+    let login = Login::first_use(&args.url, token, ca, args.signer, met.as_ref(), Timestamp::now())
         .hint("check the address, --token-file and --ca; the backend's operator gives all three")?;
     logins.save(&login)?;
     out!("Backend: {}", login.url)?;

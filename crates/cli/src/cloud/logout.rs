@@ -1,10 +1,10 @@
-//! `mse cloud logout`: forget the backend and the token.
+//! `mse cloud logout`: forget the token.
 
 use crate::cloud::session;
 use crate::exit::Exit;
 use crate::output::say;
 
-/// Forget the token. Apps go on running, and their contexts stay.
+/// Forget the token. Apps go on running; their contexts stay, and the record of the operator's signer.
 #[derive(clap::Args)]
 pub struct Args {}
 

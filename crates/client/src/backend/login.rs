@@ -1,7 +1,8 @@
 //! Which backend, with which token, and whose signer: what `login` records and every later session compares.
 //!
 //! Format of `login.json`, mode 0600: a JSON object `{version: 1, url, token, ca_pem, operator, signer_confirmed,
-//! logged_in_at}`, `operator` as `/v1/operator` has it.
+//! logged_in_at}`, `operator` as `/v1/operator` has it. Beside it `operators/SHA256-OF-URL.json`, `{version: 1, url,
+//! operator, signer_confirmed}`: whom this home has met at an address, which no logout forgets.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -19,6 +20,8 @@ use crate::error::Error;
 const VERSION: u32 = 1;
 const FILE: &str = "login.json";
 const WHAT: &str = "login";
+const OPERATORS: &str = "operators";
+const WHAT_OPERATOR: &str = "record of a backend's operator";
 
 /// A login at a backend.
 #[derive(Clone)]
@@ -42,28 +45,48 @@ impl Login {
     ///
     /// # Errors
     /// [`Error::AnotherOperator`], a refusal: where the signer is not `signer`, or, without one, where signer or simulator's
-    /// root are not those that `earlier`, a login at the same address, recorded.
+    /// root are not those of whom this home has `met` at the same address.
     pub fn first_use(
         url: &str,
         token: Zeroizing<String>,
         ca_pem: Option<String>,
         signer: Option<[u8; 32]>,
-        earlier: Option<&Login>,
+        met: Option<&Met>,
         now: Timestamp,
     ) -> Result<Login, Error> {
         let session = Session::begin(url, &token, ca_pem.as_deref())?;
         let operator = session.operator().clone();
         let url = session.url().to_owned();
-        let earlier = earlier.filter(|earlier| earlier.url == url);
-        match (signer, earlier) {
+        let met = met.filter(|met| met.url == url);
+        match (signer, met) {
             (Some(signer), _) => compare_signer(&url, signer, operator.mrsigner)?,
-            (None, Some(earlier)) => compare(&url, &earlier.operator, &operator)?,
+            (None, Some(met)) => compare(&url, &met.operator, &operator)?,
             (None, None) => {}
         }
         let _: User = session.me()?;
-        let signer_confirmed = signer.is_some() || earlier.is_some_and(|earlier| earlier.signer_confirmed);
+        let signer_confirmed = signer.is_some() || met.is_some_and(|met| met.signer_confirmed);
         Ok(Login { url, token, ca_pem, operator, signer_confirmed, logged_in_at: now })
     }
+
+    /// Whom this login has met.
+    pub fn met(&self) -> Met {
+        Met {
+            version: VERSION,
+            url: self.url.clone(),
+            operator: self.operator.clone(),
+            signer_confirmed: self.signer_confirmed,
+        }
+    }
+}
+
+/// Whom this home has met at an address, whether it is logged in there or not.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Met {
+    version: u32,
+    url: String,
+    operator: Operator,
+    signer_confirmed: bool,
 }
 
 /// Refuses an operator that is not the recorded one.
@@ -154,15 +177,35 @@ impl Logins {
         Ok(Some(Login { url, token, ca_pem, operator, signer_confirmed, logged_in_at }))
     }
 
-    /// Keeps a login; an earlier one is replaced.
+    /// Whom this home has met at the backend at `url`.
+    ///
+    /// # Errors
+    /// [`Error::BackendFile`] for a damaged record: what it said is not known, so nothing is taken for unchanged.
+    pub fn met(&self, url: &str) -> Result<Option<Met>, Error> {
+        let url = wire::origin(url)?.origin();
+        let path = self.path_of_operator(&url);
+        let Some(met) = private::read::<Met>(&path, WHAT_OPERATOR, From::Private)? else { return Ok(None) };
+        if met.version != VERSION || met.url != url {
+            let reason = format!("expected version {VERSION} of {url}, found {} of {}", met.version, met.url);
+            return Err(Error::BackendFile { what: WHAT_OPERATOR, path, reason });
+        }
+        Ok(Some(met))
+    }
+
+    fn path_of_operator(&self, url: &str) -> PathBuf {
+        self.0.join(OPERATORS).join(format!("{}.json", digest(url)))
+    }
+
+    /// Keeps a login; an earlier one is replaced, and whom it met stays known.
     pub fn save(&self, login: &Login) -> Result<(), Error> {
-        private::make_directory(&self.0)?;
+        private::make_directory(&self.0.join(OPERATORS))?;
+        private::write(&self.path_of_operator(&login.url), &login.met(), true)?;
         let Login { url, token, ca_pem, operator, signer_confirmed, logged_in_at } = login.clone();
         let kept = Kept { version: VERSION, url, token, ca_pem, operator, signer_confirmed, logged_in_at };
         private::write(&self.0.join(FILE), &kept, true)
     }
 
-    /// Forgets the login; whether there was one.
+    /// Forgets the login, and not whom it met; whether there was one.
     pub fn remove(&self) -> Result<bool, Error> {
         private::remove(&self.0.join(FILE))
     }

@@ -32,7 +32,7 @@ mod tests;
 
 pub use self::api::{App, AppOrder, Operator, Plan, Project, State, TlsMode, User, Wanted};
 pub use self::context::{Context, Contexts, Verification};
-pub use self::login::{Login, Logins};
+pub use self::login::{Login, Logins, Met};
 pub use self::session::Session;
 pub use self::upload::Uploaded;
 pub use self::wire::ProblemKind;

@@ -67,6 +67,34 @@ fn refused<T: std::fmt::Debug>(result: Result<T, Error>) -> String {
 }
 
 #[test]
+fn whom_a_login_met_outlives_it() {
+    let state = tempfile::tempdir().unwrap();
+    let logins = Logins::new(state.path());
+    let elsewhere = Login {
+        url: "https://elsewhere.localhost".to_owned(),
+        signer_confirmed: false,
+        operator: Operator { mrsigner: [9; 32], ..login().operator },
+        ..login()
+    };
+    assert!(logins.met(&login().url).unwrap().is_none());
+    logins.save(&login()).unwrap();
+    logins.save(&elsewhere).unwrap();
+    assert!(logins.remove().unwrap());
+    for known in [login(), elsewhere] {
+        // However the address is written.
+        let met = logins.met(&format!("{}/", known.url)).unwrap().unwrap();
+        assert_eq!(format!("{met:?}"), format!("{:?}", known.met()));
+    }
+    // What cannot be read is not taken for nothing.
+    let records = fs::read_dir(state.path().join("operators")).unwrap();
+    for record in records.map(|entry| entry.unwrap().path()) {
+        assert_eq!(mode(&record), 0o600);
+        fs::write(record, "{}").unwrap();
+    }
+    refused(logins.met(&login().url));
+}
+
+#[test]
 fn a_login_is_kept_for_its_user_alone() {
     let state = tempfile::tempdir().unwrap();
     let directory = state.path().join("state/cloud");
@@ -81,7 +109,10 @@ fn a_login_is_kept_for_its_user_alone() {
     // Another replaces it, and nothing else is left.
     logins.save(&Login { signer_confirmed: false, ..login() }).unwrap();
     assert!(!logins.load().unwrap().unwrap().signer_confirmed);
-    assert_eq!(fs::read_dir(&directory).unwrap().count(), 1);
+    let mut left: Vec<_> =
+        fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["login.json", "operators"]);
     assert!(logins.remove().unwrap() && logins.load().unwrap().is_none());
 }
 

@@ -116,7 +116,8 @@ impl Fake {
 
     fn first_use(&self, signer: Option<[u8; 32]>, earlier: Option<&Login>) -> Result<Login, Error> {
         let token = Zeroizing::new(TOKEN.to_owned());
-        Login::first_use(&self.url(), token, Some(self.ca_pem.clone()), signer, earlier, now())
+        let met = earlier.map(Login::met);
+        Login::first_use(&self.url(), token, Some(self.ca_pem.clone()), signer, met.as_ref(), now())
     }
 
     /// A session that does not wait long before it tries again.
