@@ -51,6 +51,7 @@ fn walk_through(database: &Database) {
     let with_code = format!("cloud verify {domain} --context context.json --code mse_src --allow-simulated");
     let said = owner.talk(&format!("{with_code} --output again/"), 0);
     assert!(!said.contains("NOT COMPARED"), "{said}");
+    assert!(said.contains("the word of whoever made that file"), "{said}");
     std::fs::write(owner.path("mse_src/app.py"), "other = 1").unwrap();
     let said = owner.talk(&format!("{with_code} --output no/"), 3);
     assert!(said.contains("not the code that was deployed"), "{said}");

@@ -136,6 +136,12 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
             "{}: the fingerprint is believed as it was given; compare the code with --package, or with --context and --code",
             Styled(CARE, "THE CODE WAS NOT COMPARED")
         ));
+    } else if let (Some(file), None, None) = (&args.context, args.fingerprint, &args.package) {
+        // Nobody but who has the package can compute the one from the other.
+        warn(format_args!(
+            "the code is the one that {} names; that it gives this fingerprint is the word of whoever made that file",
+            file.display()
+        ));
     }
     say!("Wrote {}", path.display());
     Ok(Exit::Done)

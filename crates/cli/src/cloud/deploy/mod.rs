@@ -241,8 +241,9 @@ fn report(args: &Args, context: &Context, app: &App) -> anyhow::Result<()> {
     let domain = printable(&context.domain, "");
     match context.tls {
         client::backend::TlsMode::ZeroTrust => {
+            let simulated = if context.simulated_root.is_some() { " --allow-simulated" } else { "" };
             out!(
-                "Users verify before they call: mse cloud verify {domain}:{} --fingerprint {fingerprint}",
+                "Users verify before they call: mse cloud verify {domain}:{} --fingerprint {fingerprint}{simulated}",
                 context.router_port
             )?;
             out!(
