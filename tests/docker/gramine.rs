@@ -87,19 +87,19 @@ async def asgi(scope, receive, send):
 
 #[test]
 fn a_wsgi_application_needs_no_more_than_the_manifest_gives() {
-    serves("wsgi", "");
+    serves("wsgi");
 }
 
 #[test]
 fn an_asgi_application_needs_no_more_than_the_manifest_gives() {
-    serves("asgi", "");
+    serves("asgi");
 }
 
 /// The whole life of a node: it comes up, is configured, serves, gives evidence, stops when asked, and comes back.
-fn serves(name: &str, more: &str) {
+fn serves(name: &str) {
     let Some(person) = account() else { return };
     prepare_base();
-    let package = package(&person, name, more);
+    let package = package(&person, name);
     let port = free_port();
     person.run(
         &format!("home spawn --runtime docker --host direct.test --port {port} --size 1024 --package {package} --output at {name}"),
@@ -183,8 +183,8 @@ fn prepare_base() {
     });
 }
 
-/// A package whose image lets nobody read what its manifest does not list. `more` is for `mse.toml`.
-fn package(person: &Installation, name: &str, more: &str) -> String {
+/// A package whose image lets nobody read what its manifest does not list.
+fn package(person: &Installation, name: &str) -> String {
     let build = |output: &str, dockerfile: &str| {
         let folder = person.path(name);
         for (file, content) in [
@@ -194,7 +194,7 @@ fn package(person: &Installation, name: &str, more: &str) -> String {
             (
                 "mse.toml",
                 &format!(
-                    "name = \"{name}\"\npython_application = \"app:{name}\"\nhealthcheck_endpoint = \"/\"\ntests_cmd = \"true\"\n{more}"
+                    "name = \"{name}\"\npython_application = \"app:{name}\"\nhealthcheck_endpoint = \"/\"\ntests_cmd = \"true\"\n"
                 ),
             ),
         ] {
