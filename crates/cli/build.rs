@@ -1,6 +1,7 @@
 //! Builds the node's shared object, which the binary carries inside.
 //!
-//! `MSE_NODE_LIBRARY` tells the source where it is. How it is built, and why so, is said where it is done.
+//! `MSE_NODE_LIBRARY` tells the source where it is. Where that variable is set from outside, it names a finished
+//! shared object, and nothing is built. How it is built, and why so, is said where it is done.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -12,6 +13,18 @@ mod shared_object;
 const ROOMS: [&str; 7] = ["attestation", "gramine", "secrets", "package", "platform", "node", "node-python"];
 
 fn main() {
+    println!("cargo::rerun-if-env-changed=MSE_NODE_LIBRARY");
+    if let Some(finished) = env::var_os("MSE_NODE_LIBRARY").map(PathBuf::from) {
+        assert!(
+            finished.is_absolute() && finished.is_file(),
+            "MSE_NODE_LIBRARY: expected the absolute path of a shared object, found {}",
+            finished.display()
+        );
+        println!("cargo::rerun-if-changed={}", finished.display());
+        println!("cargo::rustc-env=MSE_NODE_LIBRARY={}", finished.display());
+        return;
+    }
+
     let here = PathBuf::from(variable("CARGO_MANIFEST_DIR"));
     let workspace = here.join("../..").canonicalize().expect("the workspace is two folders up");
     for room in ROOMS {
