@@ -76,6 +76,7 @@ pub const TARGETS: &[Target] = &[
     plain("sealing-public-key", |data| SealingPublicKey::from_bytes(data).is_ok()),
     plain("sealed-state", |data| secrets::state::open(&[5; 32], b"node", data).is_ok()),
     plain("url", |data| text(data, |text| client::target::Target::from_url(text).is_ok())),
+    plain("qcnl", |data| client::qcnl::Qcnl::parse(data).is_ok()),
     plain("client-hello", client_hello),
     plain("cloud-table", |data| {
         text(data, |text| text.parse().is_ok_and(|table| CloudConfig::from_table(&table).is_ok()))

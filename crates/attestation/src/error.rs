@@ -63,6 +63,19 @@ pub enum Error {
         /// What came instead.
         found: String,
     },
+    /// A PCCS or the PCS shows a TLS certificate that is not trusted here: its operator's to replace, or the caller's to
+    /// accept, since what it serves is signed and judged either way.
+    #[error("cannot fetch {what} from {url}: expected {expected}, found {found}")]
+    ServerCertificate {
+        /// What was to be asked for, for instance `TCB info`.
+        what: &'static str,
+        /// The address that was to be asked.
+        url: String,
+        /// Which certificate would do.
+        expected: String,
+        /// What is wrong with the one it shows.
+        found: String,
+    },
 }
 
 impl Error {
@@ -92,7 +105,8 @@ impl Error {
             Self::Malformed { expected, found, .. }
             | Self::Policy { expected, found }
             | Self::Root { expected, found }
-            | Self::Fetch { expected, found, .. } => (expected.clone(), found.clone()),
+            | Self::Fetch { expected, found, .. }
+            | Self::ServerCertificate { expected, found, .. } => (expected.clone(), found.clone()),
             Self::Issue { what, reason } => (format!("a valid {what}"), reason.clone()),
         }
     }

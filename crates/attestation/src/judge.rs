@@ -9,8 +9,8 @@ use crate::collateral::Collateral;
 use crate::error::Error;
 use crate::evidence::Evidence;
 use crate::judgement::{
-    Fault, Judgement, Measurements, Platform, QeSummary, Refused, TcbSummary, Verdict, Verified,
-    VerifiedFacts,
+    CollateralSummary, Fault, Judgement, Measurements, Platform, QeSummary, Refused, TcbSummary, Verdict,
+    Verified, VerifiedFacts,
 };
 use crate::policy::Policy;
 use crate::quote::Quote;
@@ -261,6 +261,7 @@ fn decide(case: &Case<'_>, collateral: Option<Result<&Collateral, &Error>>, term
         checks,
         tcb: tcb_summary(&facts),
         qe: qe_summary(&facts),
+        collateral: collateral_summary(&facts),
         measurements: measurements(&facts),
         policy: policy.name().to_owned(),
         judged_at: at,
@@ -334,6 +335,17 @@ fn qe_summary(facts: &Facts) -> Option<QeSummary> {
     let level = facts.qe_level.as_ref()?;
     let isv_svn = facts.quote.as_ref()?.signature.qe_report.isv_svn;
     Some(QeSummary { status: level.tcb_status, date: level.tcb_date, isv_svn })
+}
+
+fn collateral_summary(facts: &Facts) -> Option<CollateralSummary> {
+    let (info, identity) = (facts.tcb_info.as_ref()?, facts.qe_identity.as_ref()?);
+    Some(CollateralSummary {
+        tcb_info_number: info.tcb_evaluation_data_number,
+        qe_identity_number: identity.tcb_evaluation_data_number,
+        tcb_info_issued: info.issue_date,
+        qe_identity_issued: identity.issue_date,
+        newest_tcb_date: info.tcb_levels.iter().map(|level| level.tcb_date).max(),
+    })
 }
 
 fn measurements(facts: &Facts) -> Option<Measurements> {

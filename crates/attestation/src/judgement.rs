@@ -1,8 +1,8 @@
 //! What verification says: a [`Judgement`] with every check made, and [`Verified`], the value that only an accepted
 //! judgement can make.
 //!
-//! The JSON form is part of the interface: {`verdict`, `platform`, `anchor`, `checks`, `tcb`, `qe`, `measurements`,
-//! `policy`, `judged_at`, `valid_until`}. Nothing here can be deserialised: a judgement cannot be read from a file.
+//! The JSON form is part of the interface: {`verdict`, `platform`, `anchor`, `checks`, `tcb`, `qe`, `collateral`,
+//! `measurements`, `policy`, `judged_at`, `valid_until`}. Nothing here can be deserialised: a judgement cannot be read from a file.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -132,6 +132,22 @@ pub struct QeSummary {
     pub isv_svn: u16,
 }
 
+/// Which set of TCB info and QE identity was judged with. Intel keeps several current at once, and whoever supplies
+/// collateral chooses among them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CollateralSummary {
+    /// The evaluation data number of the TCB info.
+    pub tcb_info_number: u32,
+    /// That of the QE identity.
+    pub qe_identity_number: u32,
+    /// When the TCB info was issued.
+    pub tcb_info_issued: Timestamp,
+    /// When the QE identity was issued.
+    pub qe_identity_issued: Timestamp,
+    /// Date of the newest level in the TCB info: the TCB recovery that the set knows of.
+    pub newest_tcb_date: Option<Timestamp>,
+}
+
 /// What the quote says of the enclave. Byte strings are lower-case hex.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Measurements {
@@ -169,6 +185,7 @@ pub struct Judgement {
     pub(crate) checks: Vec<Check>,
     pub(crate) tcb: Option<TcbSummary>,
     pub(crate) qe: Option<QeSummary>,
+    pub(crate) collateral: Option<CollateralSummary>,
     pub(crate) measurements: Option<Measurements>,
     pub(crate) policy: String,
     pub(crate) judged_at: Timestamp,
@@ -214,6 +231,11 @@ impl Judgement {
     /// State of the quoting enclave, where it could be told.
     pub fn qe(&self) -> Option<&QeSummary> {
         self.qe.as_ref()
+    }
+
+    /// Which collateral was judged with, where it could be read.
+    pub fn collateral(&self) -> Option<&CollateralSummary> {
+        self.collateral.as_ref()
     }
 
     /// What the quote says of the enclave, where there is a readable quote.

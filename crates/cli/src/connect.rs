@@ -11,6 +11,7 @@ use client::live::ChannelKind;
 use client::records::{Origin, Record};
 use client::target::Target;
 
+use crate::collateral::CollateralArgs;
 use crate::exit::{Advice, Exit, Failure};
 use crate::files;
 use crate::home::nodes;
@@ -28,9 +29,9 @@ pub struct Args {
     /// whenever it shows another key.
     #[arg(long, value_name = "HEX", value_parser = judging::hex_array::<32>, conflicts_with = "cert")]
     fingerprint: Option<[u8; 32]>,
-    /// With --fingerprint: where collateral comes from; Intel's service without it.
-    #[arg(long, value_name = "URL", conflicts_with = "cert")]
-    pccs: Option<String>,
+    // With --fingerprint.
+    #[command(flatten)]
+    collateral: CollateralArgs,
     /// With --fingerprint: the policy, `strict` or a TOML file.
     #[arg(long, value_name = "strict|FILE", default_value = "strict")]
     policy: String,
@@ -67,6 +68,13 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
 
 /// A door to the enclave of a recorded verification.
 fn recorded_door(args: &Args, target: &Target) -> anyhow::Result<Forwarder> {
+    if args.collateral.is_given() {
+        return Err(Failure::usage(
+            "--cert rests on a verification of before: nothing is judged here with collateral",
+        )
+        .hint("leave the collateral out, or verify anew with --fingerprint")
+        .into());
+    }
     let path = args.cert.as_deref().ok_or_else(|| Failure::usage("name a certificate or a fingerprint"))?;
     let certificate = RatlsCertificate::from_pem(&files::read(path)?)
         .hint("name with --cert the ratls.pem that `mse home verify` wrote")?;
@@ -88,7 +96,8 @@ fn verifying_door(args: &Args, target: &Target, fingerprint: [u8; 32]) -> anyhow
         anchors: args.trust.anchors()?,
         policy: Rules { policy: args.policy.clone(), at: None }.policy()?,
         expected: Expected { mrenclave: vec![fingerprint], ..Expected::default() },
-        pccs: args.pccs.clone(),
+        collateral: args.collateral.choice()?,
+        pccs_for_simulated: None,
     };
     let (upstream, first) = (target.clone(), Mutex::new(None::<Failure>));
     let first = Arc::new(first);
@@ -122,6 +131,7 @@ fn verify(target: &Target, terms: &live::Terms) -> Result<Record, Failure> {
         .hint("the application serves a certificate of its owner's; trust that certificate, or none")),
         live::Outcome::Accepted(verified, ChannelKind::Attested) => {
             let record = Record::of(&verified, Origin::Verify).map_err(Failure::failed)?;
+            judging::note(verified.judgement());
             say!("Verified {target} over a fresh nonce.");
             nodes::announce(&record);
             Ok(record)

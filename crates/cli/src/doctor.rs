@@ -4,9 +4,10 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use attestation::pcs::{self, PckCa};
+use attestation::pcs::{self, PckCa, ServerTrust, Update};
 use clap::ValueEnum;
-use client::collate::{QCNL, Source, Sources};
+use client::collate::{Source, Sources};
+use client::qcnl;
 use jiff::Timestamp;
 use package::python::Interpreter;
 use platform::machine::{
@@ -16,6 +17,7 @@ use platform::machine::{
 use runtime::docker::Engine;
 use serde::Serialize;
 
+use crate::collateral::{Choice, ServiceArgs};
 use crate::exit::Exit;
 use crate::output::{self, BAD, CARE, Format, GOOD, Styled, out, printable};
 
@@ -27,9 +29,8 @@ pub struct Args {
     /// How the report is written.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
-    /// The PCCS to ask, instead of the one that the machine's configuration names.
-    #[arg(long, value_name = "URL")]
-    pccs: Option<String>,
+    #[command(flatten)]
+    service: ServiceArgs,
     /// What the machine has to be able to do, for exit code 0.
     #[arg(long, value_enum)]
     require: Option<Ability>,
@@ -122,7 +123,7 @@ const PROCESS_NEEDS: [&str; 2] = ["python", "memory"];
 
 /// Looks, and reports.
 pub fn run(args: &Args) -> anyhow::Result<Exit> {
-    let report = Report::of(checks(args));
+    let report = Report::of(checks(&args.service.choice()?));
     match args.format {
         Format::Json => output::json(&report)?,
         Format::Human => report.print()?,
@@ -135,9 +136,9 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     Ok(if able { Exit::Done } else { Exit::Failed })
 }
 
-fn checks(args: &Args) -> Vec<Check> {
+fn checks(choice: &Choice) -> Vec<Check> {
     let machine = Machine::look(Path::new("/"), Cpu::here(), &Account::current());
-    let (pccs, source) = pccs(args.pccs.as_deref());
+    let (pccs, source) = pccs(choice);
     let docker = docker();
     let groups = groups(&machine, docker.state);
     vec![
@@ -289,19 +290,33 @@ fn aesm(aesm: &Aesm) -> Check {
     }
 }
 
-fn pccs(named: Option<&str>) -> (Check, Option<Source>) {
+fn pccs(choice: &Choice) -> (Check, Option<Source>) {
     const ID: &str = "pccs";
     const MEANING: &str = "the service that gives this machine's certificates and Intel's collateral";
-    let sources = Sources { pccs: named, qcnl: Some(Path::new(QCNL)), ..Sources::default() };
-    let origin = if named.is_some() { "--pccs" } else { QCNL };
+    let place = qcnl::place();
+    let sources = Sources {
+        pccs: choice.pccs.as_deref(),
+        qcnl: Some(&place),
+        trust: choice.trust.as_ref(),
+        update: choice.update,
+        ..Sources::default()
+    };
+    let origin = if choice.pccs.is_some() { "--pccs".to_owned() } else { place.display().to_string() };
     match sources.choose() {
         Ok(source) => {
-            let lax = matches!(source, Source::Service { any_tls_certificate: true, .. });
-            let remark = if lax { ", with any TLS certificate" } else { "" };
-            (Check::new(ID, State::Ok, format!("{source}{remark}, from {origin}"), MEANING), Some(source))
+            let mut found = source.to_string();
+            if let Source::Service { trust, update, .. } = &source {
+                found += match trust {
+                    ServerTrust::Any => ", with any TLS certificate",
+                    ServerTrust::Certificate(_) => ", with the TLS certificate that was named",
+                    ServerTrust::System => "",
+                };
+                found += if *update == Update::Early { ", TCB update early" } else { "" };
+            }
+            (Check::new(ID, State::Ok, format!("{found}, from {origin}"), MEANING), Some(source))
         }
         Err(client::Error::NoCollateralSource { .. }) => {
-            let check = Check::new(ID, State::Missing, format!("there is no {QCNL}"), MEANING).remedy(
+            let check = Check::new(ID, State::Missing, format!("there is no {origin}"), MEANING).remedy(
                 "install Intel's package libsgx-dcap-default-qpl, and name a PCCS in that file as pccs_url",
             );
             (check, None)
@@ -318,13 +333,14 @@ fn pccs(named: Option<&str>) -> (Check, Option<Source>) {
 fn pccs_answers(source: Option<&Source>) -> Check {
     const ID: &str = "pccs-answers";
     const MEANING: &str = "without its answers no quote can be made complete, and no node verified";
-    let Some(Source::Service { url, any_tls_certificate }) = source else {
+    let Some(Source::Service { url, trust, update }) = source else {
         return Check::new(ID, State::Unknown, "no PCCS to ask", MEANING).remedy("configure one first");
     };
     let options = pcs::Options {
         timeout: PATIENCE,
         attempts: 1,
-        any_tls_certificate: *any_tls_certificate,
+        trust: trust.clone(),
+        update: *update,
         ..pcs::Options::default()
     };
     let fetched = pcs::Client::new(url, options)
@@ -339,6 +355,10 @@ fn pccs_answers(source: Option<&Source>) -> Check {
             "a PCCS that knows only its own machines answers so; any other server does too",
         )
         .remedy("make sure that the address is that of a PCCS; a first quote shows whether it knows this machine"),
+        Err(error @ attestation::Error::ServerCertificate { .. }) => Check::new(ID, State::Missing, error, MEANING)
+            .remedy(
+                "if it is the PCCS's own certificate: \"use_secure_cert\": false in the configuration (here: --pccs-cert FILE or --pccs-insecure)",
+            ),
         Err(error @ attestation::Error::Fetch { .. }) => {
             Check::new(ID, State::Missing, error, MEANING).remedy(
                 "start the PCCS (`systemctl start pccs`) and look at its log; does it have an API key, and a way to Intel?",

@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use attestation::judgement::{Judgement, Outcome, Platform};
 use attestation::trust::{ExplicitRoot, SimulatedRoot};
 use attestation::{Policy, TrustAnchors};
+use client::evaluation::{Memory, Seen};
 use jiff::Timestamp;
 use platform::simulated::Installation;
 
 use crate::exit::{Advice, Failure};
-use crate::output::{self, BAD, CARE, Format, GOOD, Styled, out, printable};
+use crate::output::{self, BAD, CARE, Format, GOOD, Styled, out, printable, warn};
 use crate::{files, places};
 
 /// Whom to trust beside Intel's pinned root.
@@ -91,8 +92,9 @@ pub fn hex_array<const N: usize>(text: &str) -> Result<[u8; N], String> {
 /// Prints a judgement: every check, then the verdict.
 pub fn print(judgement: &Judgement, format: Format) -> anyhow::Result<()> {
     if format == Format::Json {
-        return output::json(judgement);
+        return output::json(&report(judgement)?);
     }
+    note(judgement);
     let mut skipped = Vec::new();
     for check in judgement.checks() {
         match check.result {
@@ -117,6 +119,14 @@ pub fn print(judgement: &Judgement, format: Format) -> anyhow::Result<()> {
             out!("Advisories: {}", printable(&tcb.advisories.join(", "), ""))?;
         }
     }
+    if let Some(collateral) = judgement.collateral() {
+        let (info, identity) = (collateral.tcb_info_number, collateral.qe_identity_number);
+        let other = if info == identity { String::new() } else { format!(", of the QE identity {identity}") };
+        let newest =
+            collateral.newest_tcb_date.map_or_else(String::new, |date| format!("newest level of {date}, "));
+        let issued = collateral.tcb_info_issued;
+        out!("TCB evaluation data number: {info}{other} ({newest}TCB info issued at {issued})")?;
+    }
     out!("Policy: {}", judgement.policy())?;
     out!("Judged at: {}", judgement.judged_at())?;
     if let Some(until) = judgement.valid_until() {
@@ -131,6 +141,26 @@ pub fn print(judgement: &Judgement, format: Format) -> anyhow::Result<()> {
         out!("Verdict: {}", Styled(BAD, "refused"))?;
     }
     Ok(())
+}
+
+/// The JSON form of a judgement, with the highest TCB evaluation data number that was accepted here before, where the one judged
+/// with is lower.
+pub fn report(judgement: &Judgement) -> anyhow::Result<serde_json::Value> {
+    let mut report = serde_json::to_value(judgement)?;
+    if let Some(newer) = note(judgement) {
+        report["newer_evaluation_data_number"] = serde_json::to_value(newer)?;
+    }
+    Ok(report)
+}
+
+/// Remembers which set of collateral was accepted, and warns where a newer one was before.
+pub fn note(judgement: &Judgement) -> Option<Seen> {
+    let newer = Memory::of(&places::state().ok()?).note(judgement)?;
+    warn(format_args!(
+        "a newer TCB evaluation data number was accepted here before: {} at {}; whoever supplied this collateral chose an older          set. Judge with --tcb-update early or your own --collateral, or set min_tcb_evaluation_data_number in a policy",
+        newer.number, newer.seen_at
+    ));
+    Some(newer)
 }
 
 /// A platform's name; a simulated one in capitals.

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use attestation::judgement::{Judgement, Verified};
 use attestation::{Evidence, Expected, Policy, TrustAnchors};
-use client::collate::{Sources, says_simulated};
+use client::collate::says_simulated;
 use client::live::{self, ChannelKind, Live};
 use client::records::Store;
 use client::target::Target;
 use jiff::Timestamp;
 
-use crate::{collateral, places};
+use crate::collateral::Choice;
 
 /// How long a node may take: a quote is slow on real hardware, and one is made at a time.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -23,8 +23,10 @@ pub struct Terms {
     pub policy: Policy,
     /// What to find; the nonce is added here.
     pub expected: Expected,
-    /// Where collateral comes from; Intel's service without it.
-    pub pccs: Option<String>,
+    /// Where collateral comes from.
+    pub collateral: Choice,
+    /// Where collateral for simulated quotes is, if not at this installation's simulator. Only where the caller accepts them.
+    pub pccs_for_simulated: Option<String>,
 }
 
 /// What came of it.
@@ -55,14 +57,12 @@ pub fn verify(target: &Target, terms: &Terms, records: &Store) -> anyhow::Result
 }
 
 fn collateral(live: &Live, terms: &Terms) -> anyhow::Result<attestation::Collateral> {
-    let simulator = places::simulator()?;
-    let sources = Sources {
-        pccs: terms.pccs.as_deref(),
-        simulator: says_simulated(live.quote()).then_some(simulator.as_path()),
-        intel: true,
-        ..Sources::default()
-    };
-    collateral::fetch(&sources, live.quote())
+    match says_simulated(live.quote()) {
+        true => {
+            terms.collateral.clone().or_service(terms.pccs_for_simulated.as_deref()).fetch(live.quote(), true)
+        }
+        false => terms.collateral.fetch(live.quote(), false),
+    }
 }
 
 /// What a channel is, in words.

@@ -1,29 +1,26 @@
-//! Where collateral comes from: a file, the evidence itself, a PCCS that somebody named, the simulator, or Intel.
+//! Where collateral comes from: a file, the evidence itself, a PCCS that somebody named, the simulator, the machine's
+//! configuration, or Intel.
 //!
 //! None of these is trusted: collateral is signed, and verification judges it. So the choice is one of convenience
-//! and privacy (Intel's service learns which platforms are asked about), and any order is safe.
+//! and privacy (Intel's service learns which platforms are asked about), and any order is safe. Whoever supplies it chooses
+//! among the sets that are current, the mildest included: see [`crate::evaluation`].
 
 use std::fmt;
 use std::fs::File;
-use std::io::{ErrorKind, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use attestation::certificate::{Certificate, chain_from_pem};
 use attestation::collateral::{Collateral, MAX_LEN};
 use attestation::pck::SIMULATION_MARKER;
-use attestation::pcs::{self, INTEL_PCS, Update};
+use attestation::pcs::{self, EvaluationNumber, INTEL_PCS, ServerTrust, Update};
 use attestation::quote::Quote;
 use jiff::Timestamp;
 use platform::pcs_endpoint;
 use platform::simulated::Installation;
-use serde::Deserialize;
 
 use crate::error::Error;
-
-/// Configuration of Intel's quote provider library, which names the machine's PCCS.
-pub const QCNL: &str = "/etc/sgx_default_qcnl.conf";
-/// No configuration file is longer, in bytes.
-const LONGEST_QCNL: u64 = 64 * 1024;
+use crate::qcnl::{self, Qcnl};
 
 /// What the caller has to offer; [`Sources::choose`] takes the first, in this order.
 #[derive(Clone, Copy, Debug, Default)]
@@ -36,8 +33,12 @@ pub struct Sources<'a> {
     pub pccs: Option<&'a str>,
     /// The simulator's installation, where the quote is a simulated one.
     pub simulator: Option<&'a Path>,
-    /// The configuration file of Intel's quote provider library, usually [`QCNL`].
+    /// The configuration file of Intel's quote provider library, usually [`qcnl::place`].
     pub qcnl: Option<&'a Path>,
+    /// Which TLS certificate a PCCS may show, where the caller says so.
+    pub trust: Option<&'a ServerTrust>,
+    /// Which TCB recovery a service is asked for, where the caller says so.
+    pub update: Option<Update>,
     /// Whether Intel's own service may be asked.
     pub intel: bool,
 }
@@ -54,9 +55,11 @@ pub enum Source {
     Service {
         /// Its base URL.
         url: String,
-        /// Whether to take any TLS certificate of it, as the machine's configuration file may say. What it serves is
-        /// judged either way.
-        any_tls_certificate: bool,
+        /// Which TLS certificate it may show, as the caller or the machine's configuration says. What it serves is judged
+        /// either way.
+        trust: ServerTrust,
+        /// The TCB recovery to ask for.
+        update: Update,
     },
     /// The simulator's endpoint, served while it is asked.
     Simulator(PathBuf),
@@ -72,20 +75,53 @@ impl Sources<'_> {
             return Ok(Source::Evidence(Box::new(collateral.clone())));
         }
         if let Some(url) = self.pccs {
-            return service(url, false);
+            return self.service(url, None, None);
         }
         if let Some(installation) = self.simulator {
             return Ok(Source::Simulator(installation.to_owned()));
         }
         if let Some(path) = self.qcnl
-            && let Some(source) = read_qcnl(path)?
+            && let Some(configured) = qcnl::read(path)?
         {
-            return Ok(source);
+            return self.configured(&configured).map_err(|error| Error::Qcnl {
+                path: path.to_owned(),
+                reason: match error {
+                    Error::Collateral { reason, .. } => reason,
+                    other => other.to_string(),
+                },
+            });
         }
         if self.intel {
-            return service(INTEL_PCS, false);
+            return Sources { trust: None, ..*self }.service(INTEL_PCS, None, None);
         }
-        Err(Error::NoCollateralSource { qcnl: self.qcnl.unwrap_or(Path::new(QCNL)).to_owned() })
+        Err(Error::NoCollateralSource { qcnl: self.qcnl.map_or_else(qcnl::place, Path::to_owned) })
+    }
+
+    /// The service of a configuration file.
+    fn configured(&self, qcnl: &Qcnl) -> Result<Source, Error> {
+        let url = qcnl.service().ok_or_else(|| Error::Collateral {
+            origin: String::new(),
+            reason: "it has neither pccs_url nor collateral_service".to_owned(),
+        })?;
+        let any = (qcnl.use_secure_cert == Some(false)).then_some(ServerTrust::Any);
+        self.service(url, any, qcnl.tcb_update)
+    }
+
+    /// A service, if its address is one. What the caller says goes before what is configured.
+    fn service(
+        &self,
+        url: &str,
+        trust: Option<ServerTrust>,
+        update: Option<Update>,
+    ) -> Result<Source, Error> {
+        match pcs::Client::new(url, pcs::Options::default()) {
+            Ok(_) => Ok(Source::Service {
+                url: url.to_owned(),
+                trust: self.trust.cloned().or(trust).unwrap_or_default(),
+                update: self.update.or(update).unwrap_or_default(),
+            }),
+            Err(error) => Err(Error::Collateral { origin: url.to_owned(), reason: error.to_string() }),
+        }
     }
 }
 
@@ -98,32 +134,34 @@ impl Source {
         now: Timestamp,
         cache: Option<&Path>,
     ) -> Result<Collateral, Error> {
-        self.collateral_of(Update::Standard, quote, now, cache)
-    }
-
-    /// As [`collateral`](Self::collateral), of this TCB recovery. Only a service is asked for one or the other: a file,
-    /// evidence and the simulator have just one.
-    pub fn collateral_of(
-        &self,
-        update: Update,
-        quote: &[u8],
-        now: Timestamp,
-        cache: Option<&Path>,
-    ) -> Result<Collateral, Error> {
         match self {
             Source::File(path) => read_collateral(path),
             Source::Evidence(collateral) => Ok((**collateral).clone()),
-            Source::Service { url, any_tls_certificate } => {
+            Source::Service { url, trust, update } => {
                 let options = pcs::Options {
-                    update,
+                    update: *update,
                     cache: cache.map(Path::to_owned),
-                    any_tls_certificate: *any_tls_certificate,
+                    trust: trust.clone(),
                     ..pcs::Options::default()
                 };
                 ask_service(url, options, quote, now)
             }
             Source::Simulator(installation) => ask_simulator(installation, quote, now),
         }
+    }
+
+    /// The newest set of TCB info and QE identity that a service says is current; `None` where it does not say, or where
+    /// the source is none. Nothing may be accepted on its word.
+    pub fn newest_set(&self) -> Option<EvaluationNumber> {
+        let Source::Service { url, trust, .. } = self else { return None };
+        let options = pcs::Options {
+            timeout: std::time::Duration::from_secs(5),
+            attempts: 1,
+            trust: trust.clone(),
+            ..pcs::Options::default()
+        };
+        let numbers = pcs::Client::new(url, options).ok()?.evaluation_numbers().ok()?;
+        numbers.into_iter().max_by_key(|set| set.number)
     }
 }
 
@@ -151,16 +189,20 @@ pub fn says_simulated(quote: &[u8]) -> bool {
 }
 
 fn ask_service(url: &str, options: pcs::Options, quote: &[u8], now: Timestamp) -> Result<Collateral, Error> {
-    let failed = |error: attestation::Error| {
+    // What is wrong with the quote is no fault of the service, which is not asked then.
+    let about_the_quote = |error: attestation::Error| Error::NoPlatform(error.to_string());
+    let quote = Quote::parse(quote).map_err(about_the_quote)?;
+    let (fmspc, ca) = pcs::platform_of(&quote).map_err(about_the_quote)?;
+    let fetched = pcs::Client::new(url, options).and_then(|client| client.fetch(fmspc, ca, now));
+    fetched.map(|fetched| fetched.collateral).map_err(|error| {
         let (origin, reason) = (url.to_owned(), error.to_string());
         match error {
             attestation::Error::Fetch { .. } => Error::Collateral { origin, reason },
+            attestation::Error::ServerCertificate { .. } => Error::UntrustedService { origin, reason },
             // It answered, and with something else.
             _ => Error::CollateralFile { origin, reason },
         }
-    };
-    let quote = Quote::parse(quote).map_err(failed)?;
-    pcs::Client::new(url, options).and_then(|client| client.collateral_for(&quote, now)).map_err(failed)
+    })
 }
 
 /// Asks the simulator the way Intel's service is asked, so that the same code is at work.
@@ -182,139 +224,45 @@ fn read_collateral(path: &Path) -> Result<Collateral, Error> {
     })
 }
 
-/// A service, if its address is one.
-fn service(url: &str, any_tls_certificate: bool) -> Result<Source, Error> {
-    match pcs::Client::new(url, pcs::Options::default()) {
-        Ok(_) => Ok(Source::Service { url: url.to_owned(), any_tls_certificate }),
-        Err(error) => Err(Error::Collateral { origin: url.to_owned(), reason: error.to_string() }),
-    }
-}
-
-/// What matters here of the file; there is much more in it.
-#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
-struct Qcnl {
-    pccs_url: Option<String>,
-    collateral_service: Option<String>,
-    use_secure_cert: Option<bool>,
-}
-
-/// The service named in a configuration file of Intel's quote provider library; `None` where there is no such file.
-fn read_qcnl(path: &Path) -> Result<Option<Source>, Error> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(Error::file("open", path, source)),
-    };
-    let mut text = String::new();
-    file.take(LONGEST_QCNL).read_to_string(&mut text).map_err(|source| Error::file("read", path, source))?;
-    qcnl_service(&text).map(Some).map_err(|reason| Error::Qcnl { path: path.to_owned(), reason })
-}
-
-/// A `collateral_service` goes before `pccs_url`, which then serves PCK certificates only.
-fn qcnl_service(text: &str) -> Result<Source, String> {
-    let qcnl = parse_qcnl(text)?;
-    let named = qcnl.collateral_service.filter(|url| !url.is_empty()).or(qcnl.pccs_url);
-    let url = named.ok_or("it has neither pccs_url nor collateral_service")?;
-    service(&url, qcnl.use_secure_cert == Some(false)).map_err(|error| error.to_string())
-}
-
-/// Both forms there are: JSON with comments, and (before version 1.13 of the library) lines of `KEY=value`.
-fn parse_qcnl(text: &str) -> Result<Qcnl, String> {
-    let bare = without_comments(text);
-    if bare.trim_start().starts_with('{') {
-        return serde_json::from_str(&bare).map_err(|error| format!("it is not JSON: {error}"));
-    }
-    let mut qcnl = Qcnl::default();
-    for (key, value) in bare.lines().filter_map(|line| line.split_once('=')) {
-        let value = value.trim();
-        match key.trim().to_ascii_uppercase().as_str() {
-            "PCCS_URL" => qcnl.pccs_url = Some(value.to_owned()),
-            "USE_SECURE_CERT" => qcnl.use_secure_cert = Some(!value.eq_ignore_ascii_case("false")),
-            _ => {}
-        }
-    }
-    Ok(qcnl)
-}
-
-/// Replaces `// ...` (not within a URL), `# ...` and `/* ... */` outside of quotes by blanks.
-fn without_comments(text: &str) -> String {
-    let mut bare = String::with_capacity(text.len());
-    let mut rest = text.chars().peekable();
-    let (mut quoted, mut before) = (false, '\n');
-    while let Some(c) = rest.next() {
-        let next = rest.peek().copied();
-        if quoted {
-            bare.push(c);
-            if c == '\\' {
-                bare.extend(rest.next());
-            } else if c == '"' {
-                quoted = false;
-            }
-        } else if c == '#' || (c == '/' && next == Some('/') && before != ':') {
-            while rest.next_if(|&c| c != '\n').is_some() {}
-        } else if c == '/' && next == Some('*') {
-            let mut last = ' ';
-            for c in rest.by_ref().skip(1) {
-                if last == '*' && c == '/' {
-                    break;
-                }
-                last = c;
-            }
-            bare.push(' ');
-        } else {
-            quoted = c == '"';
-            bare.push(c);
-        }
-        before = c;
-    }
-    bare
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
 
-    fn named(text: &str) -> (String, bool) {
-        match qcnl_service(text).unwrap() {
-            Source::Service { url, any_tls_certificate } => (url, any_tls_certificate),
+    /// The service that a configuration file of this text names.
+    fn configured(text: &str, sources: Sources<'_>) -> Result<(String, ServerTrust, Update), Error> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("qcnl.conf");
+        std::fs::write(&path, text).unwrap();
+        match (Sources { qcnl: Some(&path), ..sources }).choose()? {
+            Source::Service { url, trust, update } => Ok((url, trust, update)),
             other => panic!("{other}"),
         }
     }
 
-    const SHIPPED: &str = r#"{
-  // *** ATTENTION : This file is in JSON format so the keys are case sensitive. Don't change them.
-
-  //PCCS server address
-  "pccs_url": "https://localhost:8081/sgx/certification/v4/"
-
-  // To accept insecure HTTPS certificate, set this option to false
-  ,"use_secure_cert": true
-
-  // You can use the Intel PCS or another PCCS to get quote verification collateral.
-  //,"collateral_service": "https://pcs.example/sgx/certification/v4/"
-
-  /* "pccs_api_version": "3.1" */
-  ,"retry_times": 6 # a comment of another kind
-}
-"#;
-
     #[test]
-    fn the_shipped_configuration_with_its_comments_is_understood() {
-        assert_eq!(named(SHIPPED), ("https://localhost:8081/sgx/certification/v4/".to_owned(), false));
-        let another = SHIPPED.replace("  //,\"collateral", "  ,\"collateral");
-        assert_eq!(named(&another).0, "https://pcs.example/sgx/certification/v4/");
-        let insecure = SHIPPED.replace("cert\": true", "cert\": false");
-        assert!(named(&insecure).1);
+    fn a_configuration_names_service_certificate_and_recovery_and_the_caller_overrules_it() {
+        let text =
+            r#"{"pccs_url": "https://a.example", "use_secure_cert": false, "tcb_update_type": "Early"}"#;
+        let found = configured(text, Sources::default()).unwrap();
+        assert_eq!(found, ("https://a.example".to_owned(), ServerTrust::Any, Update::Early));
+        let sources = Sources {
+            trust: Some(&ServerTrust::System),
+            update: Some(Update::Standard),
+            ..Sources::default()
+        };
+        let found = configured(text, sources).unwrap();
+        assert_eq!(found, ("https://a.example".to_owned(), ServerTrust::System, Update::Standard));
+        // What the file says is said of its own service.
+        let sources = Sources { pccs: Some("https://b.example"), ..Sources::default() };
+        let found = configured(text, sources).unwrap();
+        assert_eq!(found, ("https://b.example".to_owned(), ServerTrust::System, Update::Standard));
     }
 
     #[test]
-    fn the_older_form_is_understood() {
-        let old = "# PCCS server address\nPCCS_URL=https://localhost:8081/sgx/certification/v3/\n\nUSE_SECURE_CERT=FALSE\n";
-        assert_eq!(named(old), ("https://localhost:8081/sgx/certification/v3/".to_owned(), true));
-        assert!(!named(&old.replace("FALSE", "TRUE")).1);
+    fn intels_own_service_needs_no_leave_for_its_certificate() {
+        let source = Sources { trust: Some(&ServerTrust::Any), intel: true, ..Sources::default() };
+        assert!(matches!(source.choose().unwrap(), Source::Service { trust: ServerTrust::System, .. }));
     }
 
     #[test]
@@ -323,20 +271,17 @@ mod tests {
             ("", "neither"),
             ("{}", "neither"),
             ("# PCCS_URL=https://localhost", "neither"),
-            ("{\"pccs_url\": 7}", "not JSON"),
+            ("{\"pccs_url\": 7}", "neither"),
             ("{\"pccs_url\": \"ftp://localhost\"}", "https://"),
             ("PCCS_URL=here", "an address"),
             ("{\"pccs_url\": \"https://a\"", "not JSON"),
         ] {
-            let found = qcnl_service(text).unwrap_err();
-            assert!(found.contains(reason), "{text}: {found}");
+            let found = configured(text, Sources { intel: true, ..Sources::default() }).unwrap_err();
+            assert!(
+                matches!(&found, Error::Qcnl { .. }) && found.to_string().contains(reason),
+                "{text}: {found}"
+            );
         }
-    }
-
-    #[test]
-    fn comment_signs_in_values_are_no_comments() {
-        let text = r##"{"note": "# // /* \" //", "pccs_url": "https://a.example"}"##;
-        assert_eq!(named(text).0, "https://a.example");
     }
 
     #[test]
@@ -355,7 +300,7 @@ mod tests {
             pccs: Some("https://pccs.example/sgx/certification/v4/"),
             simulator: Some(Path::new("/simulator")),
             qcnl: Some(&qcnl),
-            intel: false,
+            ..Sources::default()
         };
         assert_eq!(offered.choose().unwrap(), Source::File("collateral.json".into()));
         let offered = Sources { file: None, ..offered };
@@ -371,12 +316,5 @@ mod tests {
         std::fs::write(&qcnl, "nonsense").unwrap();
         assert!(matches!(Sources { intel: true, ..offered }.choose(), Err(Error::Qcnl { .. })));
         assert!(Sources { pccs: Some("here"), ..Sources::default() }.choose().is_err());
-    }
-
-    proptest! {
-        #[test]
-        fn any_text_is_read_or_refused(text in "[ -~\n\"{}/*#:=]{0,200}") {
-            let _ = qcnl_service(&text);
-        }
     }
 }

@@ -255,6 +255,19 @@ pub enum Error {
         reason: String,
     },
 
+    /// A service shows a TLS certificate that is not trusted here, as a PCCS with a certificate of its own does.
+    #[error("no collateral from {origin}: {reason}")]
+    UntrustedService {
+        /// The service.
+        origin: String,
+        /// What went wrong.
+        reason: String,
+    },
+
+    /// The quote does not say which platform it is of, so nobody was asked.
+    #[error("the quote names no platform to ask collateral for: {0}")]
+    NoPlatform(String),
+
     /// A collateral file is not one.
     #[error("the collateral in {origin} cannot be used: {reason}")]
     CollateralFile {
@@ -405,6 +418,7 @@ impl Error {
                 | Error::Expired { .. }
                 | Error::NotVerified { .. }
                 | Error::CollateralFile { .. }
+                | Error::NoPlatform(_)
                 | Error::AnotherOperator { .. }
         )
     }

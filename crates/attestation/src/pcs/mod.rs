@@ -2,8 +2,8 @@
 //!
 //! Four documents make up the collateral of a quote: TCB info, QE identity, and the CRLs of the PCK's CA and of the root.
 //! The paths below `/sgx/certification/v4` are the same on both kinds of server; they differ in how CRLs are written (DER,
-//! hex or PEM), and only a PCCS serves the root's CRL, which Intel publishes elsewhere. Format: Intel "PCS API v4" and
-//! "PCCS design guide".
+//! hex, base64 or PEM), and only a PCCS serves the root's CRL, which Intel publishes elsewhere: under `rootcacrl` (version 3.0 of
+//! the PCCS API) or under `crl?uri=` (3.1). Format: Intel "PCS API v4" and "PCCS design guide".
 //!
 //! Nothing that is served or cached is trusted: it is brought into the form of [`Collateral`] and judged later like any
 //! other. So plain HTTP is as good as HTTPS here, except that someone on the way learns what is asked for.
@@ -13,13 +13,21 @@
 
 mod answer;
 mod cache;
+mod numbers;
+mod reason;
+mod tls;
+
+pub use numbers::EvaluationNumber;
+pub use tls::PinnedCertificate;
 
 use crate::certificate::{Certificate, chain_from_pem};
 use crate::pck::{SGX_EXTENSION, SgxExtension};
+use crate::quote::CERTIFICATION_PCK_CHAIN;
 use crate::{Collateral, Error, Quote};
 use answer::{Answer, Part};
 use cache::Cache;
 use jiff::{SignedDuration, Timestamp};
+use std::io::Read;
 use std::path::PathBuf;
 use std::time::Duration;
 use url::{Host, Url};
@@ -63,6 +71,18 @@ pub enum Update {
     Early,
 }
 
+/// Which TLS certificate a server may show. What it serves is not trusted either way.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ServerTrust {
+    /// One that the system's authorities vouch for.
+    #[default]
+    System,
+    /// This one, whatever its X.509 version, names and dates are.
+    Certificate(PinnedCertificate),
+    /// Any.
+    Any,
+}
+
 /// How to fetch.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -80,8 +100,8 @@ pub struct Options {
     pub max_age: SignedDuration,
     /// Where the root's CRL is fetched from; [`INTEL_ROOT_CRL`] for Intel's PCS, the server itself for any other.
     pub root_crl_url: Option<String>,
-    /// Take any TLS certificate of the server. Its answers are not trusted either way.
-    pub any_tls_certificate: bool,
+    /// Which TLS certificate is taken.
+    pub trust: ServerTrust,
 }
 
 impl Default for Options {
@@ -95,7 +115,7 @@ impl Default for Options {
             cache: None,
             max_age: SignedDuration::from_hours(24),
             root_crl_url: None,
-            any_tls_certificate: false,
+            trust: ServerTrust::System,
         }
     }
 }
@@ -124,8 +144,8 @@ impl Document {
     fn chain_headers(self) -> &'static [&'static str] {
         match self {
             Document::TcbInfo => &["TCB-Info-Issuer-Chain", "SGX-TCB-Info-Issuer-Chain"],
-            Document::QeIdentity => &["SGX-Enclave-Identity-Issuer-Chain"],
-            Document::PckCrl => &["SGX-PCK-CRL-Issuer-Chain"],
+            Document::QeIdentity => &["SGX-Enclave-Identity-Issuer-Chain", "Enclave-Identity-Issuer-Chain"],
+            Document::PckCrl => &["SGX-PCK-CRL-Issuer-Chain", "PCK-CRL-Issuer-Chain"],
             Document::RootCrl => &[],
         }
     }
@@ -151,10 +171,12 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client of the server at `url`: `https://host[:port]`, with or without the path `/sgx/certification/v4`.
+    /// A client of the server at `url`: `https://host[:port][/prefix]`, with or without the path `/sgx/certification/v4`
+    /// (or an older version, as configuration files of older machines have it) at its end.
     ///
     /// # Errors
-    /// [`Error::Fetch`] for an address that is not http or https, or that carries a password, a query or another path.
+    /// [`Error::Fetch`] for an address that is not http or https, that carries a password or a query, or that is the address of
+    /// one document.
     pub fn new(url: &str, options: Options) -> Result<Self, Error> {
         let base = service_address(url)?;
         let intel = Url::parse(INTEL_PCS).is_ok_and(|intel| intel.host() == base.host());
@@ -165,7 +187,7 @@ impl Client {
         };
         let tls = ureq::tls::TlsConfig::builder()
             .root_certs(ureq::tls::RootCerts::PlatformVerifier)
-            .disable_verification(options.any_tls_certificate)
+            .disable_verification(options.trust == ServerTrust::Any)
             .build();
         let mut config = ureq::Agent::config_builder()
             .http_status_as_error(false)
@@ -179,7 +201,18 @@ impl Client {
             config = config.proxy(None);
         }
         let cache = options.cache.clone().map(Cache::new);
-        Ok(Self { agent: config.build().new_agent(), base, root_crl, options, cache })
+        let agent = match &options.trust {
+            ServerTrust::Certificate(pin) => {
+                tls::agent(config.build(), pin).map_err(|error| Error::Fetch {
+                    what: "collateral",
+                    url: base.to_string(),
+                    expected: "a TLS client".to_owned(),
+                    found: error.to_string(),
+                })?
+            }
+            ServerTrust::System | ServerTrust::Any => config.build().new_agent(),
+        };
+        Ok(Self { agent, base, root_crl, options, cache })
     }
 
     /// The collateral for a quote, by the FMSPC and CA that its PCK certificate names. `at` is the present time, against
@@ -284,8 +317,24 @@ impl Client {
         url
     }
 
-    /// Asks up to [`Options::attempts`] times.
+    /// Asks; for the root's CRL also as version 3.1 of the PCCS API has it, where a PCCS does not know the older way.
     fn fetch_document(&self, document: Document, url: &Url) -> Result<Answer, Failure> {
+        let asked = self.ask_patiently(document, url);
+        if document != Document::RootCrl
+            || self.root_crl.is_some()
+            || !matches!(asked, Err(Failure::Refused(_)))
+        {
+            return asked;
+        }
+        let mut other = self.base.clone();
+        other.set_path(&format!("{}/crl", other.path()));
+        other.query_pairs_mut().append_pair("uri", INTEL_ROOT_CRL);
+        // Where both say no, the first answer is that of the usual way.
+        self.ask_patiently(document, &other).or(asked)
+    }
+
+    /// Asks up to [`Options::attempts`] times.
+    fn ask_patiently(&self, document: Document, url: &Url) -> Result<Answer, Failure> {
         let mut pause = self.options.back_off;
         let mut attempt = 1;
         loop {
@@ -301,31 +350,83 @@ impl Client {
 
     /// Asks once.
     fn ask(&self, document: Document, url: &Url) -> Result<Answer, Failure> {
+        let (body, headers) = self.get(document.name(), url)?;
+        let header = |name: &&str| headers.get(*name).map(|value| value.as_bytes().to_vec());
+        let chain = document.chain_headers().iter().find_map(header);
+        Ok(Answer { body, chain: chain.unwrap_or_default() })
+    }
+
+    /// One request: the body, unpacked, and the headers of an answer with status 200.
+    fn get(&self, what: &'static str, url: &Url) -> Result<(Vec<u8>, ureq::http::HeaderMap), Failure> {
         let failed = |expected: &str, found: String| Error::Fetch {
-            what: document.name(),
+            what,
             url: url.to_string(),
             expected: expected.to_owned(),
             found,
         };
-        let out_of_reach = |error: ureq::Error| Failure::OutOfReach(failed("an answer", error.to_string()));
-        let mut response = self.agent.get(url.as_str()).call().map_err(out_of_reach)?;
-        let status = response.status();
-        if status.is_server_error() || status.as_u16() == 429 {
-            return Err(Failure::OutOfReach(failed("status 200", format!("status {status}"))));
+        let out_of_reach = |error: ureq::Error| match bad_certificate(&error) {
+            Some(found) => Failure::Refused(Error::ServerCertificate {
+                what,
+                url: url.to_string(),
+                expected: self.options.trust.expected().to_owned(),
+                found,
+            }),
+            None => Failure::OutOfReach(failed("an answer", error.to_string())),
+        };
+        let response = self.agent.get(url.as_str()).call().map_err(out_of_reach)?;
+        let (head, mut body) = response.into_parts();
+        let status = head.status.as_u16();
+        if status != 200 {
+            // A reason that cannot be read is no reason.
+            let mut said = Vec::new();
+            let _ = body.as_reader().take(reason::READ).read_to_end(&mut said);
+            let encoding = head.headers.get("content-encoding").map(|value| value.as_bytes());
+            let said = answer::unpack(said, encoding).unwrap_or_default();
+            let refusal = failed("status 200", reason::of(head.status, &head.headers, &said));
+            return Err(match head.status.is_server_error() || status == 429 {
+                true => Failure::OutOfReach(refusal),
+                false => Failure::Refused(refusal),
+            });
         }
-        if status.as_u16() != 200 {
-            return Err(Failure::Refused(failed("status 200", format!("status {status}"))));
-        }
-        let header = |name: &&str| response.headers().get(*name).map(|value| value.as_bytes().to_vec());
-        let chain = document.chain_headers().iter().find_map(header);
-        let body = response.body_mut().with_config().limit(MAX_ANSWER_BYTES as u64).read_to_vec();
-        match body {
-            Ok(body) => Ok(Answer { body, chain: chain.unwrap_or_default() }),
+        let body = match body.with_config().limit(MAX_ANSWER_BYTES as u64).read_to_vec() {
+            Ok(body) => body,
             Err(ureq::Error::BodyExceedsLimit(_)) => {
-                Err(Failure::Refused(failed(&format!("at most {MAX_ANSWER_BYTES} bytes"), "more".to_owned())))
+                let refusal = failed(&format!("at most {MAX_ANSWER_BYTES} bytes"), "more".to_owned());
+                return Err(Failure::Refused(refusal));
             }
-            Err(error) => Err(out_of_reach(error)),
+            Err(error) => return Err(out_of_reach(error)),
+        };
+        let encoding = head.headers.get("content-encoding").map(|value| value.as_bytes());
+        let body = answer::unpack(body, encoding)
+            .map_err(|(expected, found)| Failure::Refused(failed(&expected, found)))?;
+        Ok((body, head.headers))
+    }
+}
+
+impl ServerTrust {
+    /// Which certificate would do, in words.
+    fn expected(&self) -> &'static str {
+        match self {
+            ServerTrust::System => "a TLS certificate that an authority of this system vouches for",
+            ServerTrust::Certificate(_) => "the TLS certificate that was named",
+            ServerTrust::Any => "a TLS certificate whose key signs the handshake",
         }
+    }
+}
+
+/// What is wrong with the server's certificate, if that is the error.
+fn bad_certificate(error: &ureq::Error) -> Option<String> {
+    let found = match error {
+        ureq::Error::Rustls(found) => found,
+        ureq::Error::Io(error) => error.get_ref()?.downcast_ref::<rustls::Error>()?,
+        _ => return None,
+    };
+    match found {
+        rustls::Error::InvalidCertificate(rustls::CertificateError::Other(reason)) => {
+            Some(reason.0.to_string())
+        }
+        rustls::Error::InvalidCertificate(reason) => Some(reason.to_string()),
+        _ => None,
     }
 }
 
@@ -344,6 +445,16 @@ enum Failure {
 pub fn platform_of(quote: &Quote) -> Result<([u8; 6], PckCa), Error> {
     let wrong =
         |expected: &str, found: &str| Error::malformed("PCK certificate in the quote", expected, found);
+    let kind = quote.signature.certification_data_type;
+    if kind != CERTIFICATION_PCK_CHAIN {
+        let found = match kind {
+            1..=3 => format!(
+                "certification data type {kind}, an identifier of the platform: the machine that made the quote found no PCK certificate"
+            ),
+            _ => format!("certification data type {kind}"),
+        };
+        return Err(wrong("certification data type 5, the chain of the PCK certificate", &found));
+    }
     let pem = &quote.signature.certification_data;
     let pem = pem.strip_suffix(&[0]).unwrap_or(pem);
     let chain = chain_from_pem(pem)?;
@@ -359,14 +470,18 @@ pub fn platform_of(quote: &Quote) -> Result<([u8; 6], PckCa), Error> {
     Ok((SgxExtension::parse(extension)?.fmspc, ca))
 }
 
-/// The address under which the four documents lie.
+/// The address under which the four documents lie: below a prefix, where a proxy puts a PCCS there. The older versions of the
+/// API, which configuration files of older machines name, are served at the same place.
 fn service_address(text: &str) -> Result<Url, Error> {
     let mut url = plain_address(text, "collateral")?;
-    match url.path().trim_end_matches('/') {
-        // Version 3 of the API, which configuration files of older machines name, serves older documents at the same place.
-        "" | API_PATH | "/sgx/certification/v3" => url.set_path(API_PATH),
-        _ => return Err(wrong_address("collateral", text, &format!("the path {API_PATH}, or none"))),
+    let path = url.path().trim_end_matches('/').to_owned();
+    let versions = [API_PATH, "/sgx/certification/v3", "/sgx/certification/v2", "/sgx/certification/v1"];
+    let prefix = versions.iter().find_map(|version| path.strip_suffix(version)).unwrap_or(&path);
+    if prefix.contains("/certification/") || prefix.ends_with("/certification") {
+        let expected = format!("an address that ends in {API_PATH}, or before it");
+        return Err(wrong_address("collateral", text, &expected));
     }
+    url.set_path(&format!("{}{API_PATH}", prefix.trim_end_matches('/')));
     Ok(url)
 }
 

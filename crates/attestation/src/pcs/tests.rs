@@ -10,6 +10,9 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
 
+mod spellings;
+mod tls;
+
 const NOW: &str = "2026-03-01T12:00:00Z";
 
 fn now() -> Timestamp {
@@ -86,7 +89,7 @@ impl Server {
     }
 }
 
-fn write_response(mut stream: &std::net::TcpStream, response: &Response) -> std::io::Result<()> {
+fn write_response(mut stream: impl Write, response: &Response) -> std::io::Result<()> {
     write!(stream, "HTTP/1.1 {} Whatever\r\nConnection: close\r\n", response.status)?;
     for (name, value) in &response.headers {
         write!(stream, "{name}: {value}\r\n")?;
@@ -100,12 +103,14 @@ fn status(status: u16) -> Response {
 }
 
 /// How a server writes its CRLs.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug)]
 enum Style {
     Der,
     Hex,
     QuotedHex,
     Pem,
+    /// What some server of the field makes of it.
+    Other(fn(&[u8]) -> Vec<u8>),
 }
 
 /// Serves `collateral` as a PCCS does.
@@ -120,6 +125,7 @@ fn serve(collateral: &Collateral, style: Style) -> Box<Handler> {
             let der = hex::decode(hex).unwrap();
             pem_rfc7468::encode_string("X509 CRL", pem_rfc7468::LineEnding::LF, &der).unwrap().into_bytes()
         }
+        Style::Other(write) => write(&hex::decode(hex).unwrap()),
     };
     Box::new(move |target| {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
@@ -373,12 +379,19 @@ fn addresses_are_understood_and_others_refused() {
         assert_eq!(base(good).unwrap(), "https://pccs:8081/sgx/certification/v4");
     }
     assert_eq!(base("http://[::1]/sgx/certification/v3/").unwrap(), "http://[::1]/sgx/certification/v4");
+    // Behind a proxy a PCCS may be anywhere.
+    for good in ["https://host/a/pccs", "https://host/a/pccs//", "https://host/a/pccs/sgx/certification/v4/"]
+    {
+        assert_eq!(base(good).unwrap(), "https://host/a/pccs/sgx/certification/v4");
+    }
     for bad in [
         "pccs:8081",
         "ftp://pccs",
         "file:///etc/passwd",
         "https://",
-        "https://pccs/another/path",
+        "https://pccs/sgx/certification/v4/tcb",
+        "https://pccs/sgx/certification",
+        "https://pccs/tdx/certification/v4/",
         "https://pccs/?fmspc=1",
         "https://pccs/#x",
         "https://user:secret@pccs",

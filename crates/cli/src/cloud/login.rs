@@ -41,6 +41,9 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     logins.save(&login)?;
     out!("Backend: {}", login.url)?;
     out!("Apps: https://<id>.{}", printable(&login.operator.domain, ""))?;
+    if let Some(pccs) = &login.operator.pccs {
+        out!("Collateral (by the backend's word, not asked): {}", printable(pccs, ""))?;
+    }
     session::describe_signer(login.operator.mrsigner, login.signer_confirmed)?;
     if login.operator.is_simulated() {
         warn("the backend's enclaves are SIMULATED: they prove nothing about its machines");

@@ -16,6 +16,7 @@ use package::{Package, code_archive};
 
 use crate::cloud::deploy::verification;
 use crate::cloud::session;
+use crate::collateral::CollateralArgs;
 use crate::exit::{Advice, Exit, Failure};
 use crate::files::{self, PUBLIC};
 use crate::home::nodes;
@@ -51,9 +52,11 @@ pub struct Args {
     /// The policy: `strict`, or a TOML file.
     #[arg(long, value_name = "strict|FILE", default_value = "strict")]
     policy: String,
-    /// Where collateral comes from; where the backend said without it, else Intel's service.
-    #[arg(long, value_name = "URL")]
-    pccs: Option<String>,
+    #[command(flatten)]
+    collateral: CollateralArgs,
+    /// Fetch collateral from the service that the backend names. Without this only that of simulated enclaves is.
+    #[arg(long, conflicts_with_all = ["pccs", "collateral"])]
+    pccs_of_backend: bool,
     /// How the report is written.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -78,7 +81,8 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
         anchors: verification::anchors(&args.trust, known.simulated_root.as_deref())?,
         policy: Rules { policy: args.policy.clone(), at: None }.policy()?,
         expected: known.expected.clone(),
-        pccs: args.pccs.clone().or_else(|| known.pccs.clone()),
+        collateral: verification::collateral(&args.collateral, args.pccs_of_backend, known.pccs.as_deref())?,
+        pccs_for_simulated: known.pccs.clone().filter(|_| args.trust.allow_simulated),
     };
     let records = nodes::records()?;
     let asked = live::verify(&known.target, &terms, &records);
@@ -115,7 +119,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     remember(&known, &verified, &records)?;
     match args.format {
         Format::Json => {
-            output::json(verified.judgement())?;
+            output::json(&judging::report(verified.judgement())?)?;
             if known.signer_confirmed == Some(false) {
                 warn("the operator's signer is that of the first use, unconfirmed");
             }

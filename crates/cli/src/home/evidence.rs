@@ -8,7 +8,7 @@ use attestation::{Arguments, Evidence};
 use client::live;
 use runtime::{NodeName, Runtime};
 
-use crate::collateral;
+use crate::collateral::CollateralArgs;
 use crate::exit::{Exit, Failure};
 use crate::files::{self, PUBLIC};
 use crate::home::nodes;
@@ -24,9 +24,8 @@ pub struct Args {
     /// The code provider's nonce, 16 to 64 bytes in hex; a random one without it.
     #[arg(long, value_name = "HEX", value_parser = judging::hex_bytes)]
     nonce: Option<std::vec::Vec<u8>>,
-    /// Where collateral comes from.
-    #[arg(long, value_name = "URL")]
-    pccs: Option<String>,
+    #[command(flatten)]
+    collateral: CollateralArgs,
     /// The node's name.
     name: NodeName,
 }
@@ -54,7 +53,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
         ))
         .into());
     }
-    let collateral = collateral::for_quote(live.quote(), args.pccs.as_deref(), record.is_simulated())?;
+    let collateral = args.collateral.choice()?.fetch(live.quote(), record.is_simulated())?;
     let certificate = RatlsCertificate::parse(live.certificate())?;
     let lifetime = certificate.not_after.duration_since(certificate.not_before);
     let days = u32::try_from(lifetime.as_hours() / 24).unwrap_or(0);

@@ -17,12 +17,13 @@ use runtime::{NodeName, NodeSpec, NodeSummary, Runtime};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
+use crate::collateral::CollateralArgs;
 use crate::exit::{Advice, Exit, Failure};
 use crate::files::{self, PUBLIC, SECRET};
 use crate::home::{evidence, nodes};
 use crate::judging::{self, Rules, Trust};
 use crate::output::{self, Format, say, warn};
-use crate::{collateral, interrupt, places};
+use crate::{interrupt, places};
 
 /// Start a node of a package. It waits for its secrets; the evidence for the code provider is written at once.
 #[derive(clap::Args)]
@@ -51,9 +52,8 @@ pub struct Args {
     /// The certificate's subject (RFC 4514); CN=<host> without it.
     #[arg(long, value_name = "DN")]
     subject: Option<String>,
-    /// Where collateral comes from.
-    #[arg(long, value_name = "URL")]
-    pccs: Option<String>,
+    #[command(flatten)]
+    collateral: CollateralArgs,
     /// Seconds to wait for the node.
     #[arg(long, value_name = "SECONDS", default_value_t = 120)]
     timeout: u64,
@@ -258,7 +258,7 @@ fn introduce(
     let target = nodes::target(summary)?;
     let nonce = live::fresh_nonce()?;
     let live = wait_for_node(args, runtime, || live::request(&target, &nonce, Duration::from_secs(30)))?;
-    let collateral = collateral::for_quote(live.quote(), args.pccs.as_deref(), simulated)?;
+    let collateral = args.collateral.choice()?.fetch(live.quote(), simulated)?;
     let arguments = Arguments {
         host: args.host.clone(),
         port: args.port,

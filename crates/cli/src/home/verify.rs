@@ -7,19 +7,20 @@ use std::path::PathBuf;
 use attestation::judgement::{Judgement, Verified};
 use attestation::ratls::RatlsCertificate;
 use attestation::{Evidence, Expected, Input};
-use client::collate::Sources;
+use client::collate::says_simulated;
 use client::live::ChannelKind;
 use client::records::{Origin, Record, Store};
 use client::target::Target;
 use package::Package;
 use package::fingerprint::SIZES;
 
+use crate::collateral::CollateralArgs;
 use crate::exit::{Exit, Failure};
 use crate::files::{self, PUBLIC};
 use crate::home::nodes;
 use crate::judging::{self, Rules, Trust};
+use crate::live;
 use crate::output::{self, Format, out, printable, say};
-use crate::{collateral, live};
 
 /// Check the operator's evidence against your own package. Writes the certificate to trust, only on success.
 #[derive(clap::Args)]
@@ -34,7 +35,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE", default_value = "evidence.json")]
     evidence: PathBuf,
     /// Ask the node itself, over a fresh nonce, instead of reading the operator's file.
-    #[arg(long, value_name = "URL", conflicts_with_all = ["evidence", "collateral", "nonce", "at"])]
+    #[arg(long, value_name = "URL", conflicts_with_all = ["evidence", "nonce", "at"])]
     live: Option<String>,
     /// With --live: the IP address of the node, instead of what its name resolves to.
     #[arg(long, value_name = "IP", requires = "live")]
@@ -46,12 +47,9 @@ pub struct Args {
     trust: Trust,
     #[command(flatten)]
     rules: Rules,
-    /// Collateral to judge with, instead of the evidence's own.
-    #[arg(long, value_name = "FILE", conflicts_with = "pccs")]
-    collateral: Option<PathBuf>,
-    /// Fetch the collateral from this PCCS, instead of using the evidence's own.
-    #[arg(long, value_name = "URL")]
-    pccs: Option<String>,
+    // Any of these is used instead of the evidence's own collateral.
+    #[command(flatten)]
+    collateral: CollateralArgs,
     /// The nonce that you gave to the operator, in hex: evidence over any other is refused.
     #[arg(long, value_name = "HEX", value_parser = judging::hex_bytes)]
     nonce: Option<std::vec::Vec<u8>>,
@@ -89,7 +87,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
             }
         }
         Format::Json => {
-            let mut report = serde_json::to_value(verified.judgement())?;
+            let mut report = judging::report(verified.judgement())?;
             if let Some(channel) = channel {
                 report["channel"] = live::channel_word(channel).into();
             }
@@ -124,10 +122,10 @@ fn judge_the_file(args: &Args, package: Option<&Package>, records: &Store) -> an
         let judgement = attestation::judge_bytes(input, None, &anchors, &policy, &expected, at);
         return Ok(Err(Box::new(judgement)));
     };
-    if args.collateral.is_some() || args.pccs.is_some() {
-        let sources =
-            Sources { file: args.collateral.as_deref(), pccs: args.pccs.as_deref(), ..Sources::default() };
-        evidence.collateral = collateral::fetch(&sources, &evidence.quote)?;
+    let choice = args.collateral.choice()?;
+    if choice.overrules_evidence() {
+        let simulated = args.trust.allow_simulated && says_simulated(&evidence.quote);
+        evidence.collateral = choice.fetch(&evidence.quote, simulated)?;
     }
     let expected = Expected {
         mrenclave_by_size: fingerprint(package, evidence.arguments.size_mb)?,
@@ -168,7 +166,8 @@ fn ask_the_node(
             mrenclave_by_size: by_size.into_iter().map(|(size, value)| (size, *value.as_bytes())).collect(),
             ..Expected::default()
         },
-        pccs: args.pccs.clone(),
+        collateral: args.collateral.choice()?,
+        pccs_for_simulated: None,
     };
     Ok(match live::verify(&target, &terms, records)? {
         live::Outcome::Accepted(verified, channel) => (Ok(verified), Some(channel)),

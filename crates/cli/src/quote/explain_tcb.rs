@@ -3,6 +3,7 @@
 use attestation::explain::explain;
 
 use crate::exit::Exit;
+use crate::judging;
 use crate::output::{self, Format, out};
 use crate::quote::subject::SubjectArgs;
 
@@ -31,5 +32,6 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
         Format::Json => output::json(&explanation)?,
         Format::Human => out!("{}", explanation.to_string().trim_end())?,
     }
+    judging::note(&explanation.judgement);
     Ok(if explanation.judgement.is_accepted() { Exit::Done } else { Exit::Refused })
 }

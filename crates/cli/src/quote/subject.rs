@@ -2,32 +2,25 @@
 
 use std::path::PathBuf;
 
+use attestation::pcs::platform_of;
 use attestation::ratls::RatlsCertificate;
 use attestation::{Evidence, Expected, Input, Policy, Quote, TrustAnchors};
-use client::collate::{Sources, says_simulated};
+use client::collate::says_simulated;
 use jiff::Timestamp;
 
-use crate::collateral::{self, TcbUpdate};
+use crate::collateral::CollateralArgs;
 use crate::files;
 use crate::home::nodes;
 use crate::judging::{self, Rules, Trust};
-use crate::places;
 
 /// The subject and the terms it is judged on.
 #[derive(clap::Args)]
 pub struct SubjectArgs {
     #[command(flatten)]
     subject: Files,
-    /// Judge with this collateral: the JSON object.
-    #[arg(long, value_name = "FILE", conflicts_with = "pccs")]
-    collateral: Option<PathBuf>,
-    /// Fetch the collateral from this PCCS; without it and --collateral, the evidence's own or Intel's service.
-    #[arg(long, value_name = "URL")]
-    pccs: Option<String>,
-    /// The TCB recovery that is asked for where collateral is fetched: `early` is the newest from the day it is published,
-    /// before platforms are expected to have applied it.
-    #[arg(long, value_enum, value_name = "WHICH", default_value_t, conflicts_with = "collateral")]
-    tcb_update: TcbUpdate,
+    // Any of these is used instead of the evidence's own collateral.
+    #[command(flatten)]
+    collateral: CollateralArgs,
     /// One more root to trust, beside Intel's.
     #[arg(long, value_name = "PEM")]
     root_ca: Option<PathBuf>,
@@ -135,13 +128,14 @@ impl SubjectArgs {
         Ok(Case { bytes, kind, collateral, anchors, policy, expected, at: self.rules.at() })
     }
 
-    /// Without a quote that can be read there is nothing to ask for: judging will say what is wrong with it.
+    /// Without a quote that can be read and names its platform there is nothing to ask for: judging will say what is wrong with it.
     fn collateral(&self, kind: &Kind, bytes: &[u8]) -> anyhow::Result<Option<Vec<u8>>> {
-        if let Some(file) = &self.collateral {
+        let choice = self.collateral.choice()?;
+        if let Some(file) = &choice.file {
             return files::read(file).map(Some);
         }
         let quote = match kind {
-            Kind::Evidence if self.pccs.is_none() => return Ok(None),
+            Kind::Evidence if !choice.overrules_evidence() => return Ok(None),
             Kind::Evidence => Evidence::from_json(bytes).ok().map(|evidence| evidence.quote),
             Kind::Quote => Quote::recognise(bytes).ok(),
             Kind::Certificate => RatlsCertificate::from_pem(bytes)
@@ -149,14 +143,10 @@ impl SubjectArgs {
                 .ok()
                 .map(|certificate| certificate.quote),
         };
-        let Some(quote) = quote.filter(|quote| Quote::parse(quote).is_ok()) else { return Ok(None) };
-        let simulator = places::simulator()?;
-        let sources = Sources {
-            pccs: self.pccs.as_deref(),
-            simulator: (self.trust.allow_simulated && says_simulated(&quote)).then_some(simulator.as_path()),
-            intel: true,
-            ..Sources::default()
-        };
-        Ok(Some(collateral::fetch_of(self.tcb_update, &sources, &quote)?.to_json().into_bytes()))
+        let names_a_platform =
+            |quote: &Vec<u8>| Quote::parse(quote).is_ok_and(|quote| platform_of(&quote).is_ok());
+        let Some(quote) = quote.filter(names_a_platform) else { return Ok(None) };
+        let simulated = self.trust.allow_simulated && says_simulated(&quote);
+        Ok(Some(choice.fetch(&quote, simulated)?.to_json().into_bytes()))
     }
 }

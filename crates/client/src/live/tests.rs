@@ -224,8 +224,8 @@ fn a_service_is_asked_for_the_tcb_recovery_that_is_wanted() {
             stream.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n").unwrap();
             line
         });
-        let source = Sources { pccs: Some(&url), ..Sources::default() }.choose().unwrap();
-        source.collateral_of(update, live.quote(), Timestamp::now(), None).unwrap_err();
+        let source = Sources { pccs: Some(&url), update: Some(update), ..Sources::default() };
+        source.choose().unwrap().collateral(live.quote(), Timestamp::now(), None).unwrap_err();
         let line = asked.join().unwrap();
         assert!(line.contains("/tcb?"), "{line}");
         assert_eq!(line.contains("update=early"), early, "{line}");

@@ -19,6 +19,7 @@ use serde::Serialize;
 
 use crate::cloud::project::{self, ProjectArgs};
 use crate::cloud::{session, stop};
+use crate::collateral::CollateralArgs;
 use crate::exit::{Exit, Failure};
 use crate::home::package::BuilderChoice;
 use crate::image::BuildArgs;
@@ -51,9 +52,11 @@ pub struct Args {
     policy: String,
     #[command(flatten)]
     trust: Trust,
-    /// Where collateral comes from; where the backend says without it.
-    #[arg(long, value_name = "URL")]
-    pccs: Option<String>,
+    #[command(flatten)]
+    collateral: CollateralArgs,
+    /// Fetch collateral from the service that the backend names. Without this only that of simulated enclaves is.
+    #[arg(long, conflicts_with_all = ["pccs", "collateral"])]
+    pccs_of_backend: bool,
     /// The IP address of the backend's router, instead of what the app's name resolves to.
     #[arg(long, value_name = "IP")]
     resolve: Option<std::net::IpAddr>,

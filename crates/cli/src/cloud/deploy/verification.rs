@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use crate::cloud::deploy::stage_one::Sealed;
 use crate::cloud::deploy::{Args, Deadline};
+use crate::collateral::{Choice, CollateralArgs};
 use crate::exit::{Advice, Failure};
 use crate::home::nodes;
 use crate::judging::{self, Rules, Trust};
@@ -87,7 +88,8 @@ fn verify(
             mrsigner: Some(context.mrsigner),
             ..Expected::default()
         },
-        pccs: args.pccs.clone().or_else(|| context.pccs.clone()),
+        collateral: collateral(&args.collateral, args.pccs_of_backend, context.pccs.as_deref())?,
+        pccs_for_simulated: context.pccs.clone().filter(|_| args.trust.allow_simulated),
     };
     let records = nodes::records()?;
     let outcome = patiently(deadline, || live::verify(target, &terms, &records));
@@ -106,6 +108,7 @@ fn verify(
         }
     };
     same_app(&verified, context.id, tls)?;
+    judging::note(verified.judgement());
     say!("Verified: a genuine enclave of this operator runs exactly this package.");
     let record = Record::of(&verified, Origin::Deployed)?;
     nodes::announce(&record);
@@ -121,6 +124,19 @@ pub fn anchors(trust: &Trust, recorded_root: Option<&str>) -> anyhow::Result<Tru
             Ok(TrustAnchors::intel().with_simulated(root))
         }
         _ => trust.anchors(),
+    }
+}
+
+/// Where collateral comes from. The address that the backend gave is somebody else's word: nothing asks there but where the
+/// caller says so, by `--pccs-of-backend` or, for simulated quotes, `--allow-simulated`.
+pub fn collateral(args: &CollateralArgs, of_backend: bool, offered: Option<&str>) -> anyhow::Result<Choice> {
+    let choice = args.choice()?;
+    match (of_backend, offered) {
+        (false, _) => Ok(choice),
+        (true, Some(offered)) => Ok(choice.or_service(Some(offered))),
+        (true, None) => Err(Failure::usage("the backend names no service for collateral")
+            .hint("leave out --pccs-of-backend, or name a service with --pccs URL")
+            .into()),
     }
 }
 

@@ -128,6 +128,25 @@ fn an_operator_whose_words_have_no_form_is_refused() {
 }
 
 #[test]
+fn an_address_for_collateral_is_not_asked_at_login() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let offered = url.clone();
+    let fake = Fake::start(move |seen| match seen.path.as_str() {
+        "/v1/operator" => {
+            let mut operator = operator();
+            operator["pccs"] = json!(offered);
+            say(200, &operator)
+        }
+        _ => known(seen, || problem(404, "not-found", "")),
+    });
+    let login = fake.first_use(None, None).unwrap();
+    assert_eq!(login.operator.pccs, Some(url));
+    listener.set_nonblocking(true).unwrap();
+    assert_eq!(listener.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+}
+
+#[test]
 fn nobody_there_is_said_so() {
     let port = crate::testing::nowhere().port();
     let error = Session::begin(&format!("https://{NAME}:{port}"), TOKEN, None).unwrap_err();
