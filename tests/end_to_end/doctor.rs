@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::Stdio;
 
 use serde_json::Value;
@@ -121,4 +122,40 @@ fn a_pccs_that_answers_is_told_from_one_that_does_not() {
     let wrong = asked("ftp://example.org");
     assert_eq!(check(&wrong, "pccs")["state"], "missing", "{wrong}");
     assert_eq!(check(&wrong, "pccs-answers")["state"], "unknown");
+}
+
+#[test]
+fn the_configuration_is_where_the_variable_says_and_every_verb_reads_it() {
+    let person = Installation::new();
+    let file = person.path("qcnl.conf");
+    let text = "\u{feff}{\"pccs_url\":// a comment\n\"https://127.0.0.1:9/pccs/\", \"use_secure_cert\": false, \"tcb_update_type\": \"early\"}";
+    std::fs::write(&file, text).unwrap();
+    let doctor = |file: &Path| {
+        let output = person.mse("doctor --format json").env("QCNL_CONF_PATH", file).output().unwrap();
+        check(&report(&output.stdout), "pccs").clone()
+    };
+    let found = doctor(&file);
+    assert_eq!(found["state"], "ok", "{found}");
+    let words = found["found"].as_str().unwrap();
+    assert!(
+        words.contains("any TLS certificate, TCB update early, from ") && words.ends_with("qcnl.conf"),
+        "{words}"
+    );
+
+    let nowhere = person.path("none.conf");
+    assert_eq!(doctor(&nowhere)["state"], "missing");
+    // Nobody listens there; that it is asked is enough.
+    let quote = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus/quote/platform");
+    let verify = |file: &Path| {
+        let mut command = person.mse(&format!("quote verify --quote {quote}"));
+        let output = command.env("QCNL_CONF_PATH", file).output().unwrap();
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let said = verify(&file);
+    assert!(
+        said.contains("127.0.0.1:9/pccs/sgx/certification/v4/tcb") && said.contains("update=early"),
+        "{said}"
+    );
+    let said = verify(&nowhere);
+    assert!(said.contains("QCNL_CONF_PATH names") && said.contains("hint:"), "{said}");
 }

@@ -215,18 +215,22 @@ fn ask_simulator(installation: &Path, quote: &[u8], now: Timestamp) -> Result<Co
 
 fn read_collateral(path: &Path) -> Result<Collateral, Error> {
     let file = |source| Error::file("read", path, source);
+    let wrong = |reason: String| Error::CollateralFile { origin: path.display().to_string(), reason };
+    // Opening a FIFO would wait for somebody who writes.
+    if std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
+        return Err(wrong("expected a regular file".to_owned()));
+    }
     let mut json = Vec::new();
     let opened = File::open(path).map_err(|source| Error::file("open", path, source))?;
     opened.take(MAX_LEN as u64 + 1).read_to_end(&mut json).map_err(file)?;
-    Collateral::from_json(&json).map_err(|error| Error::CollateralFile {
-        origin: path.display().to_string(),
-        reason: error.to_string(),
-    })
+    Collateral::from_json(&json).map_err(|error| wrong(error.to_string()))
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::io::{BufRead, BufReader, Write};
+
     use super::*;
 
     /// The service that a configuration file of this text names.
@@ -282,6 +286,47 @@ mod tests {
                 "{text}: {found}"
             );
         }
+    }
+
+    #[test]
+    fn the_newest_set_that_a_service_lists_is_known() {
+        let set = |number: u32| {
+            format!(
+                r#"{{"tcbEvaluationDataNumber":{number},"tcbRecoveryEventDate":"2025-05-13T00:00:00Z","tcbDate":"2025-05-14T00:00:00Z"}}"#
+            )
+        };
+        let list = format!(
+            r#"{{"tcbEvaluationDataNumbers":{{"id":"SGX","tcbEvalNumbers":[{},{}]}},"signature":""}}"#,
+            set(18),
+            set(19)
+        );
+        for (body, expected) in [(list.as_str(), Some(19)), ("{}", None)] {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let url = format!("http://{}/prefix", listener.local_addr().unwrap());
+            let body = body.to_owned();
+            let asked = std::thread::spawn(move || {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut line = String::new();
+                BufReader::new(&stream).read_line(&mut line).unwrap();
+                write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len()).unwrap();
+                line
+            });
+            let source = Sources { pccs: Some(&url), ..Sources::default() }.choose().unwrap();
+            assert_eq!(source.newest_set().map(|set| set.number), expected);
+            let line = asked.join().unwrap();
+            assert!(line.starts_with("GET /prefix/sgx/certification/v4/tcbevaluationdatanumbers "), "{line}");
+        }
+        assert_eq!(Source::File("collateral.json".into()).newest_set(), None);
+    }
+
+    #[test]
+    fn only_a_regular_file_is_collateral() {
+        let directory = tempfile::tempdir().unwrap();
+        for path in [directory.path(), Path::new("/dev/zero")] {
+            let error = read_collateral(path).unwrap_err();
+            assert!(matches!(&error, Error::CollateralFile { .. }), "{error}");
+        }
+        assert!(matches!(read_collateral(&directory.path().join("none")), Err(Error::File { .. })));
     }
 
     #[test]
