@@ -11,6 +11,8 @@ use client::target::Target;
 use jiff::Timestamp;
 
 use crate::collateral::Choice;
+use crate::exit::Failure;
+use crate::places;
 
 /// How long a node may take: a quote is slow on real hardware, and one is made at a time.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -57,12 +59,19 @@ pub fn verify(target: &Target, terms: &Terms, records: &Store) -> anyhow::Result
 }
 
 fn collateral(live: &Live, terms: &Terms) -> anyhow::Result<attestation::Collateral> {
-    match says_simulated(live.quote()) {
-        true => {
-            terms.collateral.clone().or_service(terms.pccs_for_simulated.as_deref()).fetch(live.quote(), true)
-        }
-        false => terms.collateral.fetch(live.quote(), false),
+    if !says_simulated(live.quote()) {
+        return terms.collateral.fetch(live.quote(), false);
     }
+    let choice = terms.collateral.clone().or_service(terms.pccs_for_simulated.as_deref());
+    let named = choice.file.is_some() || choice.pccs.is_some();
+    if !named && !places::simulator()?.exists() {
+        // Whatever its collateral said, no root of this home's vouches for it.
+        return Err(Failure::refused("the enclave is simulated, and so is what vouches for it").hint(
+            "only --allow-simulated, or --simulated-root with the root of its installation and --pccs, accepts one",
+        )
+        .into());
+    }
+    choice.fetch(live.quote(), true)
 }
 
 /// What a channel is, in words.
