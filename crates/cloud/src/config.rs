@@ -39,6 +39,8 @@
 //! memory_mb = 65536
 //! all_uploads_bytes = 21474836480
 //! keep_uploads_days = 30            # uploads of which no living app was made go after so long
+//! package_memory_mb = 1024          # what opening a package may take; 2 are opened at once for orders, 2 for nodes
+//! package_seconds = 60              # of processor time, and one more for every 16 MiB
 //! ```
 
 use std::fmt;
@@ -53,6 +55,7 @@ use crate::api::Limits;
 use crate::api::limits::Rate;
 use crate::error::{Error, Result};
 use crate::placement::Room;
+use crate::reader::ReaderLimits;
 use crate::store::Quota;
 
 /// The largest file, in bytes.
@@ -196,6 +199,10 @@ pub struct Allowed {
     pub all_uploads_bytes: u64,
     /// Days after which uploads go of which no living app was made.
     pub keep_uploads_days: u32,
+    /// Memory that opening a package may take, in MiB.
+    pub package_memory_mb: u64,
+    /// Processor time that opening a small package may take, in seconds.
+    pub package_seconds: u64,
 }
 
 impl Default for Config {
@@ -246,6 +253,8 @@ impl Default for Allowed {
             memory_mb: limits.project.max_memory_mb,
             all_uploads_bytes: limits.project.max_upload_bytes,
             keep_uploads_days: 30,
+            package_memory_mb: ReaderLimits::default().memory_mb,
+            package_seconds: ReaderLimits::default().seconds,
         }
     }
 }
@@ -317,6 +326,13 @@ impl Config {
             let found = self.limits.keep_uploads_days.to_string();
             return wrong("limits.keep_uploads_days", "1 to 36500", found);
         }
+        if !(64..=1024 * 1024).contains(&limits.package_memory_mb) {
+            let found = limits.package_memory_mb.to_string();
+            return wrong("limits.package_memory_mb", "64 to 1048576", found);
+        }
+        if !(1..=86_400).contains(&limits.package_seconds) {
+            return wrong("limits.package_seconds", "1 to 86400", limits.package_seconds.to_string());
+        }
         Ok(())
     }
 
@@ -333,6 +349,15 @@ impl Config {
     /// The ports of nodes.
     pub fn node_ports(&self) -> RangeInclusive<u16> {
         self.ports.first..=self.ports.last
+    }
+
+    /// What opening a package may take.
+    pub fn reader_limits(&self) -> ReaderLimits {
+        ReaderLimits {
+            memory_mb: self.limits.package_memory_mb,
+            seconds: self.limits.package_seconds,
+            ..ReaderLimits::default()
+        }
     }
 
     /// What clients may use.
@@ -383,6 +408,8 @@ mod tests {
             "[ports]\nfirst = 0",
             "[limits]\nburst = 0.0",
             "[limits]\nkeep_uploads_days = 0",
+            "[limits]\npackage_memory_mb = 0",
+            "[limits]\npackage_seconds = 0",
             "[limits]\nfailures_burst = 0.5",
             "[limits]\nrequests_per_second = nan",
         ] {

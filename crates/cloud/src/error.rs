@@ -111,6 +111,10 @@ pub enum Error {
     #[error(transparent)]
     Package(#[from] package::Error),
 
+    /// The owner's package was not opened where that can do no harm.
+    #[error("a package: {0}")]
+    Reader(#[from] crate::reader::Refused),
+
     /// The operator's signer key.
     #[error("the signer's key: {0}")]
     Signer(#[from] gramine::Error),

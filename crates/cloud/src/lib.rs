@@ -8,6 +8,7 @@
 //! * [`lifecycle`], [`placement`]: what to do next, as pure functions;
 //! * [`reconcile`]: makes what is so what is wanted; [`probe`]: looks at nodes' ports;
 //!   [`pulse`]: whether that still goes on;
+//! * [`turns`]: who may do what costs much, and when; [`reader`]: tenants' packages, opened in a process with limits;
 //! * [`routes`]: what the public port leads where; [`upstream`]: the attested way to a node where TLS ends there;
 //! * [`api`]: what clients ask for, over HTTP; [`authority`] and [`server`]: the TLS around it; [`key_log`]: its keys, if
 //!   the operator wants them;
@@ -27,12 +28,14 @@ pub mod lifecycle;
 pub mod placement;
 pub mod probe;
 pub mod pulse;
+pub mod reader;
 pub mod reconcile;
 pub mod routes;
 pub mod serve;
 pub mod server;
 pub mod store;
 pub mod tls_mode;
+pub mod turns;
 pub mod upstream;
 
 #[cfg(test)]

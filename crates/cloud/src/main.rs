@@ -81,6 +81,11 @@ enum LogFormat {
 }
 
 fn main() -> ExitCode {
+    // Before anything else, and not among the verbs: it is this program's own.
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    if arguments.first().is_some_and(|verb| verb == cloud::reader::VERB) {
+        return cloud::reader::answer(&arguments[1..]);
+    }
     let done = match Cli::parse().verb {
         Verb::Serve(args) => {
             start_log(&args);

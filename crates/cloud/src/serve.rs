@@ -42,7 +42,8 @@ use crate::config::{Config, PlatformKind, RuntimeKind};
 use crate::error::{Error, Result};
 use crate::key_log::KeyLogFile;
 use crate::probe::Https;
-use crate::reconcile::{self, Site};
+use crate::reader::{ChildReader, PackageReader};
+use crate::reconcile::{self, Site, UnderWay};
 use crate::routes::Routes;
 use crate::server::Server;
 use crate::store::{self, Claim, Plan, Store};
@@ -133,10 +134,13 @@ impl Backend {
         let table = Arc::new(Table::new());
         let router = Router::new(router::Settings::default(), table.clone());
 
+        let program = std::env::current_exe().map_err(Error::file("find", Path::new("/proc/self/exe")))?;
+        let reader: Arc<dyn PackageReader> = Arc::new(ChildReader::new(program, config.reader_limits()));
         let shared = Arc::new(Shared::new(
             store.clone(),
             blobs.clone(),
             nodes.clone(),
+            reader.clone(),
             identity.clone(),
             config.room(),
             config.limits(),
@@ -147,6 +151,7 @@ impl Backend {
             store,
             nodes,
             blobs,
+            reader,
             probe: Arc::new(Https::new()?),
             routes: Routes::new(table, termination, upstream, identity.clone()),
             identity,
@@ -154,6 +159,7 @@ impl Backend {
             simulator,
             capacity: config.room(),
             ports: config.node_ports(),
+            work: UnderWay::default(),
         });
         let wake = shared.wake();
         let certificates = Shown { of_api, given };

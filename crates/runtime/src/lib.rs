@@ -135,6 +135,12 @@ pub trait Runtime: Send + Sync {
     }
     /// Copies what the node has written so far; with `follow` goes on until the node ends or `out` fails.
     fn logs(&self, name: &NodeName, follow: bool, out: &mut dyn Write) -> Result<(), Error>;
+    /// Copies the end of what the node has written so far: at least the last `most` bytes of it, if there are so many.
+    /// Runtimes that can skip the beginning do.
+    fn log_end(&self, name: &NodeName, most: u64, out: &mut dyn Write) -> Result<(), Error> {
+        let _ = most;
+        self.logs(name, false, out)
+    }
     /// Asks the node to end, then makes it end. One that does not run is merely noted as stopped.
     fn stop(&self, name: &NodeName) -> Result<(), Error>;
     /// Removes a node that does not run, with its sealed state: what it alone could open is lost.

@@ -99,6 +99,10 @@ impl Runtime for Runtimes {
         self.of_node(name)?.summary(name)
     }
 
+    fn log_end(&self, name: &NodeName, most: u64, out: &mut dyn Write) -> Result<(), Error> {
+        self.of_node(name)?.log_end(name, most, out)
+    }
+
     fn logs(&self, name: &NodeName, follow: bool, out: &mut dyn Write) -> Result<(), Error> {
         self.of_node(name)?.logs(name, follow, out)
     }

@@ -12,7 +12,6 @@ use axum::response::{IntoResponse, Response};
 use futures_util::stream::{self, Stream};
 use http::{StatusCode, header};
 use jiff::{SignedDuration, Timestamp};
-use package::Package;
 use runtime::{NodeName, Runtime};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
@@ -23,10 +22,10 @@ use crate::api::extract::{Asked, Asking, At, Caller, Digest, IdempotencyKey, Lim
 use crate::api::once::{Begun, Created, Once};
 use crate::api::problem::{Problem, Result};
 use crate::api::projects::seen;
-use crate::api::{FOLLOWERS_OF_ONE, Shared};
-use crate::error::Error;
+use crate::api::{FOLLOWERS_OF_ONE, Shared, wait_for_own, work};
 use crate::lifecycle;
 use crate::placement::Room;
+use crate::reader::Refused;
 use crate::store::{self, NewApp};
 use crate::tls_mode::TlsMode;
 
@@ -178,7 +177,7 @@ pub async fn create_app(
     }
     check_domain(&shared, new)?;
     // Before the transaction, which holds up others: reading a package takes a while.
-    check_package(&shared, project.id, new).await?;
+    check_package(&shared, &caller, project.id, new).await?;
 
     let mut once = match Once::begin(&shared, &caller, &key, &asked.digest, now).await? {
         Begun::Before(created) => return Ok(created.into_response()),
@@ -279,24 +278,31 @@ fn check_domain(shared: &Shared, new: &AppOrder) -> Result<()> {
 }
 
 /// Whether the upload is complete, and a package that was made for this TLS mode.
-async fn check_package(shared: &Shared, project: Uuid, new: &AppOrder) -> Result<()> {
+async fn check_package(shared: &Shared, caller: &Caller, project: Uuid, new: &AppOrder) -> Result<()> {
     let sha256 = new.package.as_str();
     let upload = shared.store.upload(project, sha256).await?;
     if upload.is_none_or(|upload| upload.completed_at.is_none()) {
         return Err(no_package());
     }
+    // What the node is made of depends on the size, too; an unknown plan is refused later on.
+    let plan = shared.store.begin().await?.plan_named(new.plan.as_str()).await?;
+    let size_mb = plan.map_or(package::fingerprint::SIZES[0], |plan| plan.enclave_mb);
     let path = shared.blobs.path(project, sha256);
-    let _turn = shared.readers.acquire().await.map_err(|_| Problem::unavailable())?;
-    let opened = tokio::task::spawn_blocking(move || {
-        Package::open(&path).map(|package| package.node_config().tls_mode)
-    });
-    match opened.await.map_err(Error::from)? {
-        Ok(mode) if mode == new.tls.measured() => Ok(()),
+    let turn = shared.packages.take(caller.user_id, project).await.ok_or_else(wait_for_own)?;
+    let reader = shared.reader.clone();
+    let opened = work(turn, move |given_up| reader.read(&path, size_mb, given_up));
+    match opened.await? {
+        Ok(found) if found.tls_mode == new.tls.measured() => Ok(()),
         Ok(_) => Err(Problem::invalid(format!(
             "tls: expected a package that was made for '{}'; the mode is measured",
             new.tls
         ))),
-        Err(error) => Err(Problem::invalid(format!("package: {error}"))),
+        Err(refused) if refused.is_of_package() => Err(Problem::invalid(format!("package: {refused}"))),
+        Err(Refused::GivenUp) => Err(Problem::unavailable()),
+        Err(broken) => {
+            tracing::error!(%broken, "a package could not be read");
+            Err(Problem::panicked())
+        }
     }
 }
 
@@ -390,9 +396,9 @@ pub async fn app_logs(
         });
         return Ok((headers, Body::from_stream(reader)).into_response());
     }
-    let _turn = shared.readers.acquire().await.map_err(|_| Problem::unavailable())?;
-    let read = tokio::task::spawn_blocking(move || tail(nodes.as_ref(), name));
-    let log = read.await.map_err(Error::from)?.map_err(Error::from)?;
+    let turn = shared.logs.take(caller.user_id, app.project_id).await.ok_or_else(wait_for_own)?;
+    let log = work(turn, move |given_up| tail(nodes.as_ref(), name, given_up)).await?;
+    let log = log.map_err(crate::Error::from)?;
     Ok((headers, String::from_utf8_lossy(&log).into_owned()).into_response())
 }
 
@@ -428,29 +434,38 @@ impl Write for Follower {
     }
 }
 
-fn tail(nodes: &dyn Runtime, name: Option<NodeName>) -> std::result::Result<Vec<u8>, runtime::Error> {
-    let mut tail = Tail::default();
-    match name.map(|name| nodes.logs(&name, false, &mut tail)) {
+fn tail(
+    nodes: &dyn Runtime,
+    name: Option<NodeName>,
+    given_up: &dyn Fn() -> bool,
+) -> std::result::Result<Vec<u8>, runtime::Error> {
+    let mut tail = Tail { end: Vec::new(), given_up };
+    match name.map(|name| nodes.log_end(&name, LOG as u64, &mut tail)) {
         None | Some(Ok(()) | Err(runtime::Error::NoSuchNode { .. })) => Ok(tail.end()),
         Some(Err(error)) => Err(error),
     }
 }
 
-/// Keeps the end of what is written.
-#[derive(Default)]
-struct Tail(Vec<u8>);
+/// Keeps the end of what is written, until nobody waits for it any more.
+struct Tail<'a> {
+    end: Vec<u8>,
+    given_up: &'a dyn Fn() -> bool,
+}
 
-impl Tail {
+impl Tail<'_> {
     fn end(mut self) -> Vec<u8> {
-        self.0.split_off(self.0.len().saturating_sub(LOG))
+        self.end.split_off(self.end.len().saturating_sub(LOG))
     }
 }
 
-impl Write for Tail {
+impl Write for Tail<'_> {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.extend_from_slice(bytes);
-        if self.0.len() > 4 * LOG {
-            self.0.drain(..self.0.len() - LOG);
+        if (self.given_up)() {
+            return Err(Follower::gone());
+        }
+        self.end.extend_from_slice(bytes);
+        if self.end.len() > 4 * LOG {
+            self.end.drain(..self.end.len() - LOG);
         }
         Ok(bytes.len())
     }
@@ -466,12 +481,13 @@ mod tests {
 
     #[test]
     fn of_a_long_log_the_end_is_kept() {
-        let mut tail = Tail::default();
+        let mut tail = Tail { end: Vec::new(), given_up: &|| false };
         for n in 0..10u8 {
             tail.write_all(&vec![n; LOG]).unwrap();
-            assert!(tail.0.len() <= 5 * LOG);
+            assert!(tail.end.len() <= 5 * LOG);
         }
         assert_eq!(tail.end(), vec![9; LOG]);
+        assert!(Tail { end: Vec::new(), given_up: &|| true }.write_all(b"x").is_err(), "nobody waits");
     }
 
     #[test]

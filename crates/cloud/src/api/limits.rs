@@ -87,6 +87,14 @@ impl<K: Hash + Eq> Buckets<K> {
 /// Places that each of those who come has a number of.
 pub struct Places<K: Hash + Eq>(Arc<Mutex<HashMap<K, usize>>>);
 
+#[cfg(test)]
+impl<K: Hash + Eq> Places<K> {
+    /// Whether nobody has a place.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+}
+
 /// A place; dropping it gives it back.
 pub struct Place<K: Hash + Eq> {
     places: Places<K>,

@@ -34,7 +34,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use http::{HeaderValue, header};
 use runtime::Runtime;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, oneshot};
 use tracing::Instrument;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -46,12 +46,20 @@ use crate::api::figures::Figures;
 use crate::api::limits::{Buckets, Places, Rate};
 use crate::api::problem::Problem;
 use crate::blobs::Blobs;
+use crate::error::Error;
 use crate::placement::Room;
 use crate::pulse::Pulse;
+use crate::reader::PackageReader;
 use crate::store::{Quota, Store};
+use crate::turns::{Turn, Turns};
 
-/// Packages and logs read at once.
-const READERS: usize = 2;
+/// Packages opened, uploads put together or hashed, and logs read at once; of one user, and of one project, one each.
+const PACKAGES: usize = 2;
+const FILES: usize = 2;
+const LOGS: usize = 4;
+
+/// Pieces of uploads that one user sends at once.
+const PIECES_OF_ONE: usize = 16;
 
 /// Logs followed at once, by all and by one user.
 const FOLLOWERS: usize = 64;
@@ -101,7 +109,11 @@ pub struct Shared {
     pub(crate) public: OnceLock<router::Router>,
     callers: Buckets<Uuid>,
     strangers: Buckets<IpAddr>,
-    readers: Semaphore,
+    reader: Arc<dyn PackageReader>,
+    packages: Turns,
+    files: Turns,
+    logs: Turns,
+    pieces: Places<Uuid>,
     followers: Arc<Semaphore>,
     following: Places<Uuid>,
     document: Bytes,
@@ -113,6 +125,7 @@ impl Shared {
         store: Store,
         blobs: Blobs,
         nodes: Arc<dyn Runtime>,
+        reader: Arc<dyn PackageReader>,
         identity: Operator,
         capacity: Room,
         limits: Limits,
@@ -131,7 +144,11 @@ impl Shared {
             public: OnceLock::new(),
             callers: Buckets::new(limits.caller),
             strangers: Buckets::new(limits.stranger),
-            readers: Semaphore::new(READERS),
+            reader,
+            packages: Turns::new(PACKAGES),
+            files: Turns::new(FILES),
+            logs: Turns::new(LOGS),
+            pieces: Places::default(),
             followers: Arc::new(Semaphore::new(FOLLOWERS)),
             following: Places::default(),
             document: document::text().into(),
@@ -157,6 +174,26 @@ impl Shared {
     pub fn end(&self) {
         self.ending.store(true, std::sync::atomic::Ordering::Relaxed);
     }
+}
+
+/// Work on another thread that costs much, with its turn, which ends with the work. It is told when the request it is for
+/// has ended, and may end early then.
+async fn work<T: Send + 'static>(
+    turn: Turn,
+    act: impl FnOnce(&dyn Fn() -> bool) -> T + Send + 'static,
+) -> std::result::Result<T, Error> {
+    // The receiver is dropped with the request.
+    let (sender, _request) = oneshot::channel::<()>();
+    let done = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        act(&|| sender.is_closed())
+    });
+    Ok(done.await?)
+}
+
+/// The answer to somebody of whom too much waits already.
+fn wait_for_own() -> Problem {
+    Problem::too_many(5)
 }
 
 /// Every route there is. None is added but with its description.

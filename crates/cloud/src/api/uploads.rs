@@ -21,13 +21,14 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::api::Shared;
 use crate::api::extract::{Asked, Asking, At, Caller, Digest, Listed, Page};
 use crate::api::problem::{Problem, Result};
 use crate::api::projects::seen;
+use crate::api::{PIECES_OF_ONE, Shared, wait_for_own};
 use crate::blobs::Append;
 use crate::error::Error;
 use crate::store;
+use crate::turns::Turn;
 
 /// The media type of a piece.
 pub const PIECE: &str = "application/offset+octet-stream";
@@ -185,6 +186,8 @@ pub async fn assemble_upload(
             "parts: expected 1 to {PARTS} of together at most {most} bytes"
         )));
     };
+    // Before the transaction, which holds up others.
+    let turn = shared.files.take(caller.user_id, project.id).await.ok_or_else(wait_for_own)?;
     let mut work = shared.store.begin().await?;
     let (upload, _) = begun(&mut work, &caller, project.id, sha256.as_str(), size).await?;
     if upload.completed_at.is_some() {
@@ -207,13 +210,17 @@ pub async fn assemble_upload(
         .await?;
     work.commit().await?;
     // On a task of its own: a handler is dropped with its connection, and half an assembly is of no use.
-    let assembled = tokio::spawn(assemble(shared, upload, parts)).await.map_err(Error::from)??;
+    let assembled = tokio::spawn(assemble(shared, upload, parts, turn)).await.map_err(Error::from)??;
     Ok((StatusCode::CREATED, Json(assembled)).into_response())
 }
 
-async fn assemble(shared: Arc<Shared>, mut upload: store::Upload, parts: Vec<Part>) -> Result<Upload> {
+async fn assemble(
+    shared: Arc<Shared>,
+    mut upload: store::Upload,
+    parts: Vec<Part>,
+    turn: Turn,
+) -> Result<Upload> {
     let mut file = locked(&shared, &upload).await?;
-    let _turn = shared.readers.acquire().await.map_err(|_| Problem::unavailable())?;
     let (blobs, project) = (shared.blobs.clone(), upload.project_id);
     let copying = tokio::task::spawn_blocking(move || {
         file.cut(0)?;
@@ -228,7 +235,7 @@ async fn assemble(shared: Arc<Shared>, mut upload: store::Upload, parts: Vec<Par
         }
         Err(error) => return Err(error.into()),
     };
-    complete(&shared, &mut upload, file).await?;
+    complete(&shared, &mut upload, file, turn).await?;
     Ok(upload.into())
 }
 
@@ -334,12 +341,22 @@ pub async fn append_upload(
     if found.completed_at.is_some() {
         return Err(Problem::conflict("the upload is complete"));
     }
+    let place = shared.pieces.enter(caller.user_id, PIECES_OF_ONE).ok_or_else(wait_for_own)?;
     // On a task of its own: a handler is dropped with its connection, and what has come shall count.
-    let task = tokio::spawn(receive(shared, found, offset, body));
+    let task = tokio::spawn(async move {
+        let _place = place;
+        receive(shared, found, offset, body, caller.user_id).await
+    });
     task.await.map_err(Error::from)?.map(Json)
 }
 
-async fn receive(shared: Arc<Shared>, mut upload: store::Upload, offset: u64, body: Body) -> Result<Upload> {
+async fn receive(
+    shared: Arc<Shared>,
+    mut upload: store::Upload,
+    offset: u64,
+    body: Body,
+    user: Uuid,
+) -> Result<Upload> {
     let mut file = locked(&shared, &upload).await?;
     file.cut(upload.received)?;
     if file.length() < upload.received {
@@ -358,7 +375,9 @@ async fn receive(shared: Arc<Shared>, mut upload: store::Upload, offset: u64, bo
     }
     outcome?;
     if file.length() == upload.size {
-        complete(&shared, &mut upload, file).await?;
+        let turn = shared.files.take_patiently(user, upload.project_id).await;
+        let turn = turn.ok_or_else(Problem::unavailable)?;
+        complete(&shared, &mut upload, file, turn).await?;
     }
     Ok(upload.into())
 }
@@ -400,9 +419,9 @@ async fn note(
 }
 
 /// All has come: the digest decides.
-async fn complete(shared: &Shared, upload: &mut store::Upload, file: Append) -> Result<()> {
+async fn complete(shared: &Shared, upload: &mut store::Upload, file: Append, turn: Turn) -> Result<()> {
     let hash = tokio::task::spawn_blocking(move || {
-        let mut file = file;
+        let (_turn, mut file) = (turn, file);
         file.sha256().map(|digest| (file, digest))
     });
     let (file, found) = hash.await.map_err(Error::from)??;

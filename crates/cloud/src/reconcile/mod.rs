@@ -12,7 +12,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -21,6 +21,7 @@ use jiff::{SignedDuration, Timestamp};
 use package::Package;
 use runtime::{NodeName, NodeSpec, NodeSummary, Runtime};
 use tokio::sync::Notify;
+use tokio::task::AbortHandle;
 use uuid::Uuid;
 
 use crate::api::{Operator, REMEMBERED};
@@ -30,14 +31,22 @@ use crate::lifecycle::{Answer, Facts, LONGEST_WAIT, Node, Retry, State, Step, Wa
 use crate::placement::{Place, Room, place};
 use crate::probe::Probe;
 use crate::pulse::{Ended, Pulse};
+use crate::reader::PackageReader;
 use crate::routes::Routes;
 use crate::store::{App, AppChange, Placement, Store, now};
+use crate::turns::Turns;
 
 /// What nodes of apps are called: this and the app's identifier.
 const PREFIX: &str = "app-";
 
 /// Apps cared for at once.
 const AT_ONCE: usize = 8;
+
+/// How long a look waits for one app. What takes longer goes on beside it, and holds up nobody else's.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Packages opened at once to make nodes of; of one user, and of one project, one each.
+const SPAWNS: usize = 2;
 
 /// Things done for one app before the next look at all.
 const STEPS: usize = 8;
@@ -53,6 +62,8 @@ pub struct Site {
     pub nodes: Arc<dyn Runtime>,
     /// Where packages are.
     pub blobs: Blobs,
+    /// What opens packages first.
+    pub reader: Arc<dyn PackageReader>,
     /// What looks at nodes' ports.
     pub probe: Arc<dyn Probe>,
     /// Who runs this, and the names of apps.
@@ -67,12 +78,57 @@ pub struct Site {
     pub ports: RangeInclusive<u16>,
     /// What the public port leads where.
     pub routes: Routes,
+    /// What it does at present.
+    pub work: UnderWay,
+}
+
+/// What the reconciler does at present, so that it does nothing twice at once.
+pub struct UnderWay {
+    /// Apps that are cared for.
+    apps: Mutex<HashMap<Uuid, AbortHandle>>,
+    spawns: Turns,
+}
+
+impl Default for UnderWay {
+    fn default() -> UnderWay {
+        UnderWay { apps: Mutex::default(), spawns: Turns::new(SPAWNS) }
+    }
+}
+
+impl UnderWay {
+    /// The apps that are cared for.
+    fn apps(&self) -> HashSet<Uuid> {
+        let mut apps = self.apps.lock().unwrap_or_else(PoisonError::into_inner);
+        apps.retain(|_, task| !task.is_finished());
+        apps.keys().copied().collect()
+    }
+
+    fn note(&self, app: Uuid, task: AbortHandle) {
+        self.apps.lock().unwrap_or_else(PoisonError::into_inner).insert(app, task);
+    }
+
+    /// Ends all of it, between two of its steps.
+    fn end(&self) {
+        for (_, task) in self.apps.lock().unwrap_or_else(PoisonError::into_inner).drain() {
+            task.abort();
+        }
+    }
+}
+
+/// Dropped with the reconciler, however that ends.
+struct End(Arc<Site>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.0.work.end();
+    }
 }
 
 /// Looks whenever it is woken, and every `every`, until it is dropped.
 pub async fn run(site: Arc<Site>, wake: Arc<Notify>, every: Duration, pulse: Arc<Pulse>) {
     // Also where a look panics.
     let _ended = Ended(pulse.clone());
+    let _end = End(site.clone());
     loop {
         match site.look().await {
             Ok(()) => pulse.beat(),
@@ -85,6 +141,8 @@ pub async fn run(site: Arc<Site>, wake: Arc<Notify>, every: Duration, pulse: Arc
 impl Site {
     /// One look at everything.
     pub async fn look(self: &Arc<Site>) -> Result<()> {
+        // Asked first: what is known of an app from before its care ended is old.
+        let busy = self.work.apps();
         let mut nodes = self.nodes().await?;
         let apps = self.store.living_apps().await?;
         // Before anything else: what was adopted can be called at once.
@@ -98,13 +156,19 @@ impl Site {
                 if is_damaged {
                     tracing::error!(app = %app.id, "the runtime's record of its node is damaged: it is left as it is");
                 }
-                std::future::ready((!is_damaged).then_some((app, node.flatten())))
+                let free = !is_damaged && !busy.contains(&app.id);
+                std::future::ready(free.then_some((app, node.flatten())))
             })
             .map(|(app, node)| {
+                let (site, id) = (self.clone(), app.id);
                 async move {
-                    if let Err(error) = self.care(app.id, node).await {
-                        tracing::error!(app = %app.id, %error, "the reconciler could not care for an app");
-                    }
+                    let task = tokio::spawn(async move {
+                        if let Err(error) = site.care(id, node).await {
+                            tracing::error!(app = %id, %error, "the reconciler could not care for an app");
+                        }
+                    });
+                    self.work.note(id, task.abort_handle());
+                    let _ = tokio::time::timeout(PATIENCE, task).await;
                 }
             })
             .buffer_unordered(AT_ONCE)
@@ -291,12 +355,18 @@ impl Site {
     }
 
     async fn spawn(self: &Arc<Site>, app: &App, now: Timestamp) -> Result<NodeSummary> {
+        let turn = self.work.spawns.take_patiently(app.created_by, app.project_id).await;
         let (site, app) = (self.clone(), app.clone());
         let made = tokio::task::spawn_blocking(move || -> Result<NodeSummary> {
+            let _turn = turn;
             let Some(port) = app.port else {
                 return Err(Error::Row { what: "port", expected: "a port", found: "none".to_owned() });
             };
-            let package = Package::open(&site.blobs.path(app.project_id, &app.package))?;
+            let path = site.blobs.path(app.project_id, &app.package);
+            // First where it can do no harm. The bytes are named by their digest and do not change: what opened there,
+            // with this program, opens here with as much memory and time.
+            site.reader.read(&path, app.enclave_mb, &|| false)?;
+            let package = Package::open(&path)?;
             let name = name_of(app.id)?;
             let host = site.identity.domain_of(app.id);
             let other_hosts = [site.identity.config_domain_of(app.id)];
@@ -347,6 +417,9 @@ impl Site {
         change.message = match error {
             Error::Runtime(runtime::Error::NotForProcesses { reason }) => {
                 format!("this package cannot run here: {reason}; it is tried again")
+            }
+            Error::Reader(refused) if refused.is_of_package() => {
+                format!("its package cannot be opened: {refused}; it is tried again")
             }
             _ => "its node could not be started; it is tried again".to_owned(),
         };

@@ -10,6 +10,7 @@ use crate::store::{self, NewApp, Plan, Project, Quota, Role, Upload, User};
 use crate::testing::nodes::{Machine, Nodes};
 use crate::testing::on_each;
 use crate::testing::packages::{PACKAGE, signer};
+use crate::testing::reader::Here;
 use crate::tls_mode::TlsMode;
 use crate::upstream::{Attested, Terms};
 
@@ -25,18 +26,42 @@ struct World {
     package: String,
     data: Arc<tempfile::TempDir>,
     url: String,
+    reader: Arc<Here>,
 }
 
 impl World {
     async fn new(url: &str) -> World {
         let data = Arc::new(tempfile::tempdir().unwrap());
         let machine = Arc::new(Machine::default());
-        let site = site(url, &machine, data.path()).await;
+        let reader = Arc::new(Here::default());
+        let site = site(url, &machine, &reader, data.path()).await;
         let store = Store::open(url).await.unwrap();
+        let plan = Plan {
+            id: Uuid::new_v4(),
+            name: "small".to_owned(),
+            enclave_mb: 1024,
+            cores: 1,
+            price: String::new(),
+            created_at: Timestamp::now(),
+        };
+        let mut work = store.begin().await.unwrap();
+        work.add_plan(&plan).await.unwrap();
+        work.commit().await.unwrap();
+        let (nobody, package) = (Uuid::nil(), crate::bearer::sha256(&PACKAGE));
+        let url = url.to_owned();
+        let world =
+            World { site, store, machine, project: nobody, user: nobody, plan, package, data, url, reader };
+        world.beside("ada").await
+    }
+
+    /// The same world as another tenant sees it.
+    async fn beside(&self, name: &str) -> World {
+        let (site, store) = (self.site.clone(), self.store.clone());
+        let (plan, package) = (self.plan.clone(), self.package.clone());
         let now = Timestamp::now();
         let user = User {
             id: Uuid::new_v4(),
-            name: "ada".to_owned(),
+            name: name.to_owned(),
             is_operator: false,
             created_at: now,
             disabled_at: None,
@@ -49,15 +74,6 @@ impl World {
             quota: Quota { max_apps: 99, max_memory_mb: 999_999, max_upload_bytes: 1 << 40 },
             role: Some(Role::Owner),
         };
-        let plan = Plan {
-            id: Uuid::new_v4(),
-            name: "small".to_owned(),
-            enclave_mb: 1024,
-            cores: 1,
-            price: String::new(),
-            created_at: now,
-        };
-        let package = crate::bearer::sha256(&PACKAGE);
         let upload = Upload {
             project_id: project.id,
             sha256: package.clone(),
@@ -70,19 +86,28 @@ impl World {
         let mut work = store.begin().await.unwrap();
         work.add_user(&user).await.unwrap();
         work.add_project(&project).await.unwrap();
-        work.add_plan(&plan).await.unwrap();
         work.add_upload(&upload).await.unwrap();
         work.advance_upload(&upload, upload.size, Some(now)).await.unwrap();
         work.commit().await.unwrap();
         site.blobs.lock(project.id, &package).unwrap().unwrap().write(&PACKAGE).unwrap();
-        let url = url.to_owned();
-        World { site, store, machine, project: project.id, user: user.id, plan, package, data, url }
+        World {
+            site,
+            store,
+            machine: self.machine.clone(),
+            project: project.id,
+            user: user.id,
+            plan,
+            package,
+            data: self.data.clone(),
+            url: self.url.clone(),
+            reader: self.reader.clone(),
+        }
     }
 
     /// The next backend: nothing of the one before but the database, the files and the machine.
     async fn again(&mut self) {
         self.site.store.close().await;
-        self.site = site(&self.url, &self.machine, self.data.path()).await;
+        self.site = site(&self.url, &self.machine, &self.reader, self.data.path()).await;
     }
 
     async fn app(&self, name: &str, seconds: i64) -> Uuid {
@@ -140,7 +165,7 @@ impl World {
     }
 }
 
-async fn site(url: &str, machine: &Arc<Machine>, data: &std::path::Path) -> Arc<Site> {
+async fn site(url: &str, machine: &Arc<Machine>, reader: &Arc<Here>, data: &std::path::Path) -> Arc<Site> {
     let store = Store::open(url).await.unwrap();
     let fuse = store.fuse();
     let identity = Operator {
@@ -157,6 +182,7 @@ async fn site(url: &str, machine: &Arc<Machine>, data: &std::path::Path) -> Arc<
         store,
         nodes: Arc::new(Nodes { machine: machine.clone(), fuse }),
         blobs: Blobs::open(data).unwrap(),
+        reader: reader.clone(),
         probe: Arc::new(machine.clone()),
         routes: routes(data, &identity),
         identity,
@@ -164,6 +190,7 @@ async fn site(url: &str, machine: &Arc<Machine>, data: &std::path::Path) -> Arc<
         simulator: None,
         capacity: Room { memory_mb: 3 * 1024, cores: 99 },
         ports: 100..=199,
+        work: UnderWay::default(),
     })
 }
 
@@ -469,5 +496,35 @@ fn a_damaged_record_holds_up_nobody_else_and_frees_nothing() {
         world.look().await;
         assert_eq!(world.state(first).await, State::Stopped);
         assert_eq!(world.machine.names().len(), 1);
+    });
+}
+
+/// A package that takes for ever to open, made into a node.
+#[test]
+fn a_node_that_takes_for_ever_to_make_holds_up_no_other() {
+    on_each(|url| async move {
+        let world = World::new(&url).await;
+        let slow = world.app("slow", 1000).await;
+        world.reader.holds(world.site.blobs.path(world.project, &world.package));
+        world.look().await;
+        assert_eq!((world.reader.reading(), world.state(slow).await), ((1, 1), State::Spawning));
+
+        // Another tenant's.
+        let other = world.beside("bob").await;
+        let id = other.app("web", 1000).await;
+        world.look().await;
+        assert_eq!(other.state(id).await, State::Initializing);
+        other.stop(id).await;
+        world.look().await;
+        assert_eq!(other.state(id).await, State::Stopped);
+        assert_eq!((world.reader.reading(), world.machine.made(slow)), ((1, 2), 0), "and is made once");
+
+        world.reader.goes_on();
+        let deadline = std::time::Instant::now() + Duration::from_secs(60);
+        while world.state(slow).await != State::Initializing {
+            assert!(std::time::Instant::now() < deadline, "{}", world.see(slow).await.message);
+            world.look().await;
+        }
+        assert_eq!(world.machine.made(slow), 1);
     });
 }

@@ -5,6 +5,7 @@
 
 pub(crate) mod nodes;
 pub(crate) mod packages;
+pub(crate) mod reader;
 
 use std::future::Future;
 

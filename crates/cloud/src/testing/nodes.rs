@@ -5,6 +5,7 @@ use std::future::Future;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use runtime::{Error, NodeName, NodeSpec, NodeSummary, ProcessState, Runtime};
@@ -26,6 +27,9 @@ pub(crate) struct Machine {
     pub(crate) foreign_ports: Mutex<Vec<u16>>,
     /// Whether starting nodes fails.
     pub(crate) broken: Mutex<bool>,
+    /// The app whose log has no end, and how often it is read at present.
+    pub(crate) endless: Mutex<Option<Uuid>>,
+    pub(crate) talking: AtomicUsize,
     /// The app whose node's record cannot be read.
     pub(crate) damaged: Mutex<Option<Uuid>>,
 }
@@ -61,6 +65,16 @@ impl Machine {
 
     pub(crate) fn says(&self, app: Uuid, answer: Answer) {
         self.answers.lock().unwrap().insert(app, answer);
+    }
+
+    /// From now on the app's log has no end.
+    pub(crate) fn talks_for_ever(&self, app: Uuid) {
+        *self.endless.lock().unwrap() = Some(app);
+    }
+
+    /// How often that log is read at present.
+    pub(crate) fn talking(&self) -> usize {
+        self.talking.load(Ordering::SeqCst)
     }
 
     pub(crate) fn names(&self) -> Vec<String> {
@@ -170,6 +184,17 @@ impl Runtime for Nodes {
 
     fn logs(&self, name: &NodeName, follow: bool, out: &mut dyn Write) -> Result<(), Error> {
         let node = self.summary(name)?;
+        if *self.machine.endless.lock().unwrap() == Some(node.app_id) {
+            self.machine.talking.fetch_add(1, Ordering::SeqCst);
+            let ended = loop {
+                if let Err(error) = writeln!(out, "and so on") {
+                    break error;
+                }
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            };
+            self.machine.talking.fetch_sub(1, Ordering::SeqCst);
+            return Err(Error::Output(ended));
+        }
         // Who follows, and does not read, holds up the writer.
         let lines = if follow { 1000 } else { 1 };
         (0..lines).try_for_each(|_| writeln!(out, "the log of {}", node.app_id)).map_err(Error::Output)

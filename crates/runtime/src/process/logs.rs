@@ -10,9 +10,15 @@ use crate::error::Error;
 
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Copies the log, then what is added to it as long as `runs` says so.
-pub(super) fn copy(path: &Path, runs: impl Fn() -> bool, out: &mut dyn Write) -> Result<(), Error> {
+/// Copies the log from the byte `from` on, then what is added to it as long as `runs` says so.
+pub(super) fn copy(
+    path: &Path,
+    from: u64,
+    runs: impl Fn() -> bool,
+    out: &mut dyn Write,
+) -> Result<(), Error> {
     let mut log = File::open(path).map_err(Error::file("open", path))?;
+    log.seek(SeekFrom::Start(from)).map_err(Error::file("read", path))?;
     let mut buffer = vec![0; 64 * 1024];
     loop {
         // Asked before reading, so that the last words of a node that ends meanwhile are read too.

@@ -310,7 +310,15 @@ impl Runtime for ProcessRuntime {
         self.sweep_if_idle()?;
         let record = self.record(name)?;
         let runs = || follow && self.record(&record.name).is_ok_and(|record| record.is_alive());
-        logs::copy(&self.directory(name).join(launch::LOG), runs, out)
+        logs::copy(&self.directory(name).join(launch::LOG), 0, runs, out)
+    }
+
+    fn log_end(&self, name: &NodeName, most: u64, out: &mut dyn Write) -> Result<(), Error> {
+        self.sweep_if_idle()?;
+        let record = self.record(name)?;
+        let path = self.directory(&record.name).join(launch::LOG);
+        let length = path.metadata().map_err(Error::file("look at", &path))?.len();
+        logs::copy(&path, length.saturating_sub(most), || false, out)
     }
 
     fn stop(&self, name: &NodeName) -> Result<(), Error> {

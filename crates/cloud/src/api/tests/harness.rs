@@ -18,13 +18,16 @@ use crate::api::{self, Limits, Operator, Shared};
 use crate::bearer::Secret;
 use crate::blobs::Blobs;
 use crate::placement::Room;
+use crate::reader::PackageReader;
 use crate::store::{self, AppChange, Store};
 use crate::testing::nodes::{Machine, Nodes};
+use crate::testing::reader::Here;
 
 pub(super) struct Api {
     pub(super) shared: Arc<Shared>,
     pub(super) document: Value,
-    machine: Arc<Machine>,
+    pub(super) reader: Arc<Here>,
+    pub(super) machine: Arc<Machine>,
     router: Router,
     _data: tempfile::TempDir,
 }
@@ -83,10 +86,12 @@ impl Api {
         };
         let blobs = Blobs::open(data.path()).unwrap();
         let capacity = Room { memory_mb: 8192, cores: 8 };
-        let shared = Arc::new(Shared::new(store, blobs, Arc::new(nodes), identity, capacity, limits));
+        let reader = Arc::new(Here::default());
+        let here: Arc<dyn PackageReader> = reader.clone();
+        let shared = Arc::new(Shared::new(store, blobs, Arc::new(nodes), here, identity, capacity, limits));
         let router = api::router(shared.clone());
         let document = serde_json::from_slice(&shared.document).unwrap();
-        Api { shared, document, machine, router, _data: data }
+        Api { shared, document, reader, machine, router, _data: data }
     }
 
     /// A user with a token, made behind the API.

@@ -1,6 +1,7 @@
 //! The API as its clients see it. Every answer in these tests is held against the API's own description.
 
 mod harness;
+mod shares;
 mod tenants;
 mod uploads;
 
