@@ -77,17 +77,55 @@ fn a_second_interruption_waits_for_nobody() {
     let pid = Pid::from_raw(step).unwrap();
     let is_alive = || fs::read_to_string(format!("/proc/{step}/status"));
     kill_process(pid, Signal::STOP).unwrap();
+    // Of two signals that have not been delivered the smaller number comes first: the stop must be done.
+    wait_for("the step to stand still", || is_alive().unwrap().contains("State:\tT").then_some(()));
     interrupt(&demo);
     wait_for("the step to be asked", || {
         let status = is_alive().unwrap();
         let pending = status.lines().find_map(|line| line.strip_prefix("ShdPnd:")).unwrap().trim();
         (u64::from_str_radix(pending, 16).unwrap() & 1 << (Signal::TERM.as_raw() - 1) != 0).then_some(())
     });
-    interrupt(&demo);
-    assert_eq!(demo.wait().unwrap().code(), Some(130));
+    // What comes together with the first is no second one; a moment later it is.
+    let code = wait_for("its end", || {
+        interrupt(&demo);
+        demo.try_wait().unwrap()
+    });
+    assert_eq!(code.code(), Some(130));
     assert!(is_alive().is_ok(), "it was not waited for until it could be killed");
     kill_process(pid, Signal::CONT).unwrap();
     wait_for("the step to end", || is_alive().is_err().then_some(()));
+}
+
+/// As `timeout -s INT` sends them: to the process, and at once to its group.
+#[test]
+fn signals_that_come_together_are_one_interruption() {
+    let person = Installation::new();
+    let slow = person.path("slow");
+    fs::create_dir_all(&slow).unwrap();
+    fs::write(slow.join("sitecustomize.py"), slow_pip(&person.path("began"))).unwrap();
+    let demo = person
+        .mse("demo")
+        .env("XDG_CACHE_HOME", person.path("cache"))
+        .env("PYTHONPATH", &slow)
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .env("TMPDIR", &slow)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    wait_for("pip", || person.path("began").exists().then_some(()));
+    let children = format!("/proc/{0}/task/{0}/children", demo.id());
+    let step: i32 = fs::read_to_string(children).unwrap().trim().parse().unwrap();
+    for _ in 0..20 {
+        interrupt(&demo);
+    }
+    let output = demo.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(130), "{said}");
+    assert!(!said.contains("interrupted again"), "{said}");
+    assert!(fs::read_to_string(format!("/proc/{step}/status")).is_err(), "it was not waited for");
+    let left: Vec<_> = fs::read_dir(&slow).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["sitecustomize.py"]);
 }
 
 /// Sleeps where an interpreter is about to run pip, and nowhere else.

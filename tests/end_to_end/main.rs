@@ -9,6 +9,7 @@ mod installation;
 mod interruptions;
 mod live;
 mod localtest;
+mod odd_files;
 mod quotes;
 mod refusals;
 mod scaffold;

@@ -1,11 +1,11 @@
 //! Reading and writing the caller's files: bounded reads, atomic writes, modes.
 
-use std::fs::{self, File, Permissions};
-use std::io::{Read, Write};
+use std::fs::{self, Permissions};
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow};
 use zeroize::Zeroizing;
 
 /// Mode of a file that anybody may read.
@@ -42,14 +42,11 @@ pub fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
 
 /// Reads a file whole; one that is larger than `limit` bytes is refused.
 pub fn read_at_most(path: &Path, limit: u64) -> anyhow::Result<Vec<u8>> {
-    let reading = || format!("cannot read {}", path.display());
-    let file = File::open(path).with_context(reading)?;
-    let mut content = Vec::new();
-    file.take(limit + 1).read_to_end(&mut content).with_context(reading)?;
-    if content.len() as u64 > limit {
-        bail!("{} is larger than {} MiB", path.display(), limit >> 20);
-    }
-    Ok(content)
+    let read = outside::files::read(path, limit);
+    read.map_err(|error| match error.kind() {
+        ErrorKind::FileTooLarge => anyhow!("{} is larger than {} MiB", path.display(), limit >> 20),
+        _ => anyhow::Error::from(error).context(format!("cannot read {}", path.display())),
+    })
 }
 
 /// Reads a file that holds a secret; its content is wiped when dropped.

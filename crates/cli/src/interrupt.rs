@@ -2,6 +2,7 @@
 //!
 //! SIGINT, SIGTERM and SIGHUP run what is registered, the newest first, and end the process with the exit code that
 //! shells expect (128 + signal). A second Ctrl-C ends it at once: what is to be undone elsewhere may take its time.
+//! Signals that come together are one interruption: `timeout -s INT` sends two, to the process and to its group.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
@@ -20,6 +21,9 @@ type Undo = Box<dyn FnOnce() + Send>;
 
 static REGISTERED: Mutex<Vec<(u64, Undo)>> = Mutex::new(Vec::new());
 static WATCH: Once = Once::new();
+
+/// What comes so soon after the first signal belongs to it.
+const TOGETHER: Duration = Duration::from_secs(1);
 
 /// As long as this lives, an interruption undoes what it stands for.
 #[must_use]
@@ -49,6 +53,7 @@ fn watch() {
     std::thread::spawn(move || {
         let mut signals = signals.forever();
         let Some(signal) = signals.next() else { return };
+        let begun = Instant::now();
         std::thread::spawn(move || {
             // The lock is kept: nothing new is registered while the process ends.
             let mut registered = registered();
@@ -57,7 +62,7 @@ fn watch() {
             }
             std::process::exit(128 + signal);
         });
-        if signals.any(|again| again == SIGINT) {
+        if signals.any(|again| again == SIGINT && begun.elapsed() > TOGETHER) {
             warn("interrupted again: what was begun is left as it is");
             std::process::exit(128 + signal);
         }

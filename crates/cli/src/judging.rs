@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use anstyle::Style;
 use attestation::judgement::{Judgement, Outcome, Platform};
 use attestation::trust::{ExplicitRoot, SimulatedRoot};
 use attestation::{Policy, TrustAnchors};
@@ -164,10 +165,10 @@ pub fn note(judgement: &Judgement) -> Option<Seen> {
 }
 
 /// A platform's name; a simulated one in capitals.
-pub fn platform_word(platform: Platform) -> String {
+pub fn platform_word(platform: Platform) -> Styled<'static> {
     match platform {
-        Platform::Simulated => Styled(CARE, "SIMULATED (proves nothing about the machine)").to_string(),
-        other => other.to_string(),
+        Platform::Simulated => Styled(CARE, "SIMULATED (proves nothing about the machine)"),
+        Platform::Sgx => Styled(Style::new(), "sgx"),
     }
 }
 

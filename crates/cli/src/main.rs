@@ -34,7 +34,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::exit::{Exit, chain, exit_of, hint_of};
-use crate::output::{BAD, HINT, Styled, printable, say};
+use crate::output::{BAD, HINT, Styled, say};
 
 /// Run Python web applications in enclaves, and check that you do.
 #[derive(Parser)]
@@ -88,7 +88,7 @@ fn run() -> ExitCode {
         Ok(exit) => exit.into(),
         Err(error) if is_broken_pipe(&error) => Exit::Done.into(),
         Err(error) => {
-            say!("{} {}", Styled(BAD, "error:"), printable(&chain(&error), "\n\t"));
+            say!("{} {}", Styled(BAD, "error:"), chain(&error));
             if let Some(hint) = hint_of(&error) {
                 say!("{} {hint}", Styled(HINT, "hint:"));
             }

@@ -11,6 +11,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::io::ErrorKind;
 use std::io::Write;
 use std::net::IpAddr;
 use std::path::Path;
@@ -149,19 +150,20 @@ fn set_window(params: &mut CertificateParams, from: Timestamp, until: Timestamp)
 }
 
 fn read(path: &Path) -> Result<Option<Zeroizing<String>>> {
-    match fs::metadata(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(Error::file("look at", path)(error)),
-        Ok(metadata) if metadata.len() > LIMIT => {
-            return Err(Error::Content {
-                path: path.to_owned(),
-                expected: "at most 64 KiB",
-                found: format!("{} bytes", metadata.len()),
-            });
-        }
-        Ok(_) => {}
+    match outside::files::read_text(path, LIMIT) {
+        Ok(text) => Ok(Some(Zeroizing::new(text))),
+        Err(error) => match error.kind() {
+            ErrorKind::NotFound => Ok(None),
+            ErrorKind::InvalidInput | ErrorKind::InvalidData | ErrorKind::FileTooLarge => {
+                Err(Error::Content {
+                    path: path.to_owned(),
+                    expected: "a file of text, of at most 64 KiB",
+                    found: error.to_string(),
+                })
+            }
+            _ => Err(Error::file("read", path)(error)),
+        },
     }
-    fs::read_to_string(path).map(|text| Some(Zeroizing::new(text))).map_err(Error::file("read", path))
 }
 
 /// Writes a file as a whole or not at all.

@@ -281,12 +281,8 @@ impl fmt::Debug for Config {
 impl Config {
     /// Reads the file at `path`, and checks it.
     pub fn read(path: &Path) -> Result<Config> {
-        let length = std::fs::metadata(path).map_err(Error::file("look at", path))?.len();
         let content = |found| Error::Content { path: path.to_owned(), expected: "a cloud.toml", found };
-        if length > LIMIT {
-            return Err(content(format!("{length} bytes")));
-        }
-        let text = std::fs::read_to_string(path).map_err(Error::file("read", path))?;
+        let text = outside::files::read_text(path, LIMIT).map_err(Error::file("read", path))?;
         // Of an error the place and the reason, and not the line: it may hold a password.
         let config: Config = toml::from_str(&text).map_err(|error| content(error.message().to_owned()))?;
         config.check()?;

@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
@@ -15,6 +16,9 @@ use tracing_subscriber::filter::LevelFilter;
 
 /// What all connections of the public port and of the API need at once, and something for the rest.
 const OPEN_FILES: u64 = 20_000;
+
+/// How long work on other threads may take when everything else has ended.
+const ENDING: Duration = Duration::from_secs(10);
 
 /// The backend of `mse cloud`: runs packages for people who need not trust it.
 #[derive(Parser)]
@@ -97,7 +101,7 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", outside::printable::printable(&format!("{error:#}"), "\n\t"));
             ExitCode::FAILURE
         }
     }
@@ -189,7 +193,11 @@ fn restore(args: &Saved) -> anyhow::Result<()> {
 }
 
 fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    tokio::runtime::Runtime::new().context("cannot start threads")?.block_on(work)
+    let runtime = tokio::runtime::Runtime::new().context("cannot start threads")?;
+    let done = runtime.block_on(work);
+    // What another thread still does is left as a crash would leave it; else a package in hand would hold up the end.
+    runtime.shutdown_timeout(ENDING);
+    done
 }
 
 fn directory(named: Option<&PathBuf>) -> anyhow::Result<PathBuf> {

@@ -10,14 +10,15 @@ use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use package::Package;
 use package::config::TlsMode;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{
-    Pid, Resource, Rlimit, Signal, getppid, kill_process_group, set_parent_process_death_signal, setrlimit,
+    Pid, Resource, Rlimit, Signal, WaitId, WaitIdOptions, getppid, kill_process_group,
+    set_parent_process_death_signal, setrlimit, waitid,
 };
 use serde::{Deserialize, Serialize};
 
@@ -177,20 +178,34 @@ impl ChildReader {
             .stderr(Stdio::piped())
             .process_group(0)
             .spawn()?;
-        Ok(Reading(child))
+        Ok(Reading { child, has_ended: false })
     }
 }
 
 /// A process that reads; dropping it ends it, and whatever it started.
-struct Reading(Child);
+struct Reading {
+    child: Child,
+    has_ended: bool,
+}
 
 impl Reading {
-    fn end(&mut self) {
-        if let Some(group) = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw) {
-            // Not yet waited for, so that the number is still its own.
+    fn id(&self) -> Option<Pid> {
+        i32::try_from(self.child.id()).ok().and_then(Pid::from_raw)
+    }
+
+    /// Whether it has ended; its number stays its own until [`Reading::end`].
+    fn is_over(&self) -> bool {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        self.id().is_none_or(|id| !matches!(waitid(WaitId::Pid(id), options), Ok(None)))
+    }
+
+    /// Ends it with its group; how it ended.
+    fn end(&mut self) -> std::io::Result<ExitStatus> {
+        if let Some(group) = self.id() {
             let _ = kill_process_group(group, Signal::KILL);
         }
-        let _ = self.0.wait();
+        self.has_ended = true;
+        self.child.wait()
     }
 
     /// What it writes to standard output and to standard error, until both end.
@@ -200,7 +215,7 @@ impl Reading {
         given_up: &dyn Fn() -> bool,
     ) -> Result<[Vec<u8>; 2], Option<Refused>> {
         let broken = |error: &dyn std::fmt::Display| Some(Refused::Broken(error.to_string()));
-        let (Some(mut out), Some(mut err)) = (self.0.stdout.take(), self.0.stderr.take()) else {
+        let (Some(mut out), Some(mut err)) = (self.child.stdout.take(), self.child.stderr.take()) else {
             return Err(broken(&"its output is missing"));
         };
         let mut words = [Vec::new(), Vec::new()];
@@ -242,7 +257,9 @@ impl Reading {
 
 impl Drop for Reading {
     fn drop(&mut self) {
-        self.end();
+        if !self.has_ended {
+            let _ = self.end();
+        }
     }
 }
 
@@ -257,15 +274,13 @@ impl PackageReader for ChildReader {
             .words(deadline, given_up)
             .map_err(|why| why.unwrap_or(Refused::Time { seconds: time }))?;
         // Both ends are closed: it has ended, or is about to.
-        let status = loop {
-            if let Some(status) = reading.0.try_wait().map_err(broken)? {
-                break status;
-            }
+        while !reading.is_over() {
             if Instant::now() >= deadline {
                 return Err(Refused::Time { seconds: time });
             }
             std::thread::sleep(Duration::from_millis(1));
-        };
+        }
+        let status = reading.end().map_err(broken)?;
         let answer = serde_json::from_slice::<Answer>(&out).ok();
         let answer = answer.filter(|answer| answer.version == VERSION && status.success());
         match answer.map(|answer| answer.outcome) {

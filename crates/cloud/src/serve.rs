@@ -287,7 +287,8 @@ fn platform(config: &Config, data: &Path, now: Timestamp) -> Result<(Terms, Opti
 /// Where no port was chosen, the one of the last time is taken again: clients have noted it.
 fn collateral_endpoint(installation: Installation, listen: SocketAddr, data: &Path) -> Result<Endpoint> {
     let path = data.join("pccs-address");
-    let noted = fs::read_to_string(&path).ok().and_then(|text| text.trim().parse::<SocketAddr>().ok());
+    let noted =
+        outside::files::read_text(&path, 100).ok().and_then(|text| text.trim().parse::<SocketAddr>().ok());
     let again = noted.filter(|noted| listen.port() == 0 && noted.ip() == listen.ip());
     let endpoint = match again.map(|again| pcs_endpoint::serve(installation.clone(), again)) {
         Some(Ok(endpoint)) => endpoint,
@@ -358,6 +359,7 @@ async fn signer(data: &Path) -> Result<SignerKey> {
         let key = tokio::task::spawn_blocking(SignerKey::generate).await??;
         write(&path, key.to_pem()?.as_bytes(), 0o600)?;
     }
-    let pem = Zeroizing::new(fs::read_to_string(&path).map_err(Error::file("read", &path))?);
+    let pem =
+        Zeroizing::new(outside::files::read_text(&path, 64 * 1024).map_err(Error::file("read", &path))?);
     Ok(SignerKey::from_pem(&pem)?)
 }

@@ -5,9 +5,11 @@
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
+use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
@@ -19,10 +21,10 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
@@ -37,6 +39,9 @@ const CONNECTIONS_OF_ONE: usize = 256;
 
 /// How long a handshake, and a request's head, may take; and how long a connection may idle.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The longest head of a request, in bytes; of HTTP/1, of a hundred lines (the library's limit).
+const HEAD: usize = 32 * 1024;
 
 /// How long what a client still sends is taken after the last answer.
 const LINGER: Duration = Duration::from_secs(2);
@@ -190,12 +195,13 @@ async fn connection(
             answer.map(|answer| answer.map(|body| held(body, under_way)))
         })
     });
-    let stream = TokioIo::new(stream);
+    let stream = TokioIo::new(Flowing::new(stream, patience));
     if is_http2 {
         let connection = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .keep_alive_interval(PATIENCE)
             .max_concurrent_streams(100)
+            .max_header_list_size(HEAD as u32)
             .serve_connection(stream, service);
         let mut connection = pin!(connection);
         // Of HTTP/2 the library waits for ever: for its first bytes, and for the next request.
@@ -213,23 +219,80 @@ async fn connection(
         let mut connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(patience)
+            .max_buf_size(HEAD)
             .serve_connection(stream, service);
         tokio::select! {
             done = poll_fn(|cx| connection.poll_without_shutdown(cx)) => done?,
             _ = ending.changed() => {
-                std::pin::Pin::new(&mut connection).graceful_shutdown();
+                Pin::new(&mut connection).graceful_shutdown();
                 poll_fn(|cx| connection.poll_without_shutdown(cx)).await?;
             }
         }
-        let mut stream = connection.into_parts().io.into_inner();
+        let mut stream = connection.into_parts().io.into_inner().into_inner();
         let _ = tokio::time::timeout(LINGER, hang_up(&mut stream)).await;
         Ok(())
     }
 }
 
+/// A stream whose other end takes what is written: one that takes nothing for `patience` has its connection ended, so
+/// that answers which nobody reads are not kept.
+struct Flowing<S> {
+    stream: S,
+    patience: Duration,
+    stalled: Option<Pin<Box<Sleep>>>,
+}
+
+impl<S> Flowing<S> {
+    fn new(stream: S, patience: Duration) -> Flowing<S> {
+        Flowing { stream, patience, stalled: None }
+    }
+
+    fn into_inner(self) -> S {
+        self.stream
+    }
+
+    /// `outcome`, or an error where there has been none for too long.
+    fn watch<T>(&mut self, cx: &mut Context<'_>, outcome: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if outcome.is_ready() {
+            self.stalled = None;
+            return outcome;
+        }
+        let patience = self.patience;
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
+        stalled.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Flowing<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, into)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Flowing<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let outcome = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.watch(cx, outcome)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let outcome = Pin::new(&mut self.stream).poll_flush(cx);
+        self.watch(cx, outcome)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let outcome = Pin::new(&mut self.stream).poll_shutdown(cx);
+        self.watch(cx, outcome)
+    }
+}
+
 /// Says the end, and takes what still comes: closing a socket with unread bytes resets the connection, and a client whose
 /// large body was refused would lose the answer that says why.
-async fn hang_up(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> std::io::Result<()> {
+async fn hang_up(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result<()> {
     stream.shutdown().await?;
     let mut ignored = vec![0; 16 * 1024];
     while stream.read(&mut ignored).await? > 0 {}
@@ -246,8 +309,6 @@ fn held(body: Body, something: UnderWay) -> Body {
 
 #[cfg(test)]
 mod tests {
-    use std::io;
-
     use axum::routing::get;
     use bytes::Bytes;
     use futures_util::stream;
@@ -265,11 +326,21 @@ mod tests {
     /// How long a test waits for what must come.
     const LIMIT: Duration = Duration::from_secs(60);
 
+    /// Tells that something is gone.
+    struct Dropped(Arc<Notify>);
+
+    impl Drop for Dropped {
+        fn drop(&mut self) {
+            self.0.notify_one();
+        }
+    }
+
     struct World {
         address: SocketAddr,
         tls: TlsConnector,
         old_tls: TlsConnector,
         go_on: Arc<Notify>,
+        unread: Arc<Notify>,
         _end: oneshot::Sender<()>,
     }
 
@@ -292,7 +363,19 @@ mod tests {
                 };
                 Body::from_stream(stream::once(last))
             };
+            let unread = Arc::new(Notify::new());
+            let dropped = unread.clone();
+            let endless = move || {
+                let mark = Dropped(dropped.clone());
+                async move {
+                    Body::from_stream(stream::repeat_with(move || {
+                        let _ = &mark;
+                        Ok::<_, io::Error>(vec![0; 64 * 1024])
+                    }))
+                }
+            };
             let router = Router::new().route("/", get(|| async { "here" })).route("/slow", get(slow));
+            let router = router.route("/endless", get(endless));
             let tls = Arc::new(of_api).server().unwrap();
             let mut server = Server::bind(listen, tls, router).await.unwrap();
             change(&mut server);
@@ -308,7 +391,7 @@ mod tests {
                 .with_no_client_auth();
             let old_tls = TlsConnector::from(Arc::new(config.clone()));
             config.alpn_protocols = vec![b"h2".to_vec()];
-            World { address, tls: TlsConnector::from(Arc::new(config)), old_tls, go_on, _end: end }
+            World { address, tls: TlsConnector::from(Arc::new(config)), old_tls, go_on, unread, _end: end }
         }
 
         async fn call(&self) -> io::Result<TlsStream<TcpStream>> {
@@ -365,6 +448,41 @@ mod tests {
             }
         })
         .await;
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_nobody_reads_is_not_kept() {
+        let world = World::new(|server| server.patience = Duration::from_millis(200)).await;
+        let name = ServerName::try_from("localhost").unwrap();
+        let stream = TcpStream::connect(world.address).await.unwrap();
+        let mut stream = world.old_tls.connect(name, stream).await.unwrap();
+        stream.write_all(b"GET /endless HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+        tokio::time::timeout(LIMIT, world.unread.notified()).await.expect("it is kept");
+        // Until here the connection is open.
+        drop(stream);
+    }
+
+    #[tokio::test]
+    async fn the_head_of_a_request_has_a_limit() {
+        let world = World::new(|_| {}).await;
+        let answer = async |head: String| {
+            let name = ServerName::try_from("localhost").unwrap();
+            let stream = TcpStream::connect(world.address).await.unwrap();
+            let mut stream = world.old_tls.connect(name, stream).await.unwrap();
+            // Refused before its end: the rest may find a closed connection.
+            let _ = stream.write_all(head.as_bytes()).await;
+            let mut answer = Vec::new();
+            let _ = tokio::time::timeout(LIMIT, stream.read_to_end(&mut answer)).await.unwrap();
+            String::from_utf8_lossy(&answer).into_owned()
+        };
+        let head =
+            |more: String| format!("GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{more}\r\n");
+        let good = answer(head(format!("x: {}\r\n", "y".repeat(HEAD / 2)))).await;
+        assert!(good.starts_with("HTTP/1.1 200 "), "{good}");
+        let long = answer(head(format!("x: {}\r\n", "y".repeat(2 * HEAD)))).await;
+        assert!(long.starts_with("HTTP/1.1 431 "), "{long}");
+        let many = answer(head("x: y\r\n".repeat(200))).await;
+        assert!(many.starts_with("HTTP/1.1 431 "), "{many}");
     }
 
     #[tokio::test]

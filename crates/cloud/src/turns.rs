@@ -58,6 +58,12 @@ impl Turns {
         Some(Turn { _all: all, _own: own, _asked: asked })
     }
 
+    /// How much of somebody's is under way or waits.
+    #[cfg(test)]
+    pub(crate) fn asked(&self, who: Uuid) -> usize {
+        self.asked.held(who)
+    }
+
     fn own(&self, who: Uuid) -> Arc<Semaphore> {
         let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(found) = own.get(&who).and_then(Weak::upgrade) {

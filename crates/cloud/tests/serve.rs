@@ -196,6 +196,8 @@ fn what_is_under_way_is_finished_before_the_end() {
     let backend = Backend::start(&data);
     assert_eq!(ask(&backend, &data, "GET", "/healthz", None).0, 200);
     let started = Instant::now();
+    // As `timeout -s INT` does it: to the process, and to its group.
+    backend.signal(Signal::INT);
     backend.signal(Signal::INT);
     let (success, log) = backend.end();
     assert!(success, "{log}");

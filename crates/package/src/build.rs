@@ -91,12 +91,7 @@ fn config_of(project: &Project) -> Result<(String, AppConfig)> {
 }
 
 fn read_config(path: &Path) -> Result<(String, AppConfig)> {
-    let size = fs::metadata(path).map_err(Error::io("read", path))?.len();
-    if size > config::LIMIT as u64 {
-        let what = path.display().to_string();
-        return Err(Error::Limit { what, limit: format!("{} bytes", config::LIMIT) });
-    }
-    let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
+    let text = outside::files::read_text(path, config::LIMIT as u64).map_err(Error::io("read", path))?;
     let config = AppConfig::from_toml(&text)?;
     Ok((text, config))
 }

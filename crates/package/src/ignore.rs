@@ -12,6 +12,9 @@ use crate::{Error, Result};
 /// The file's name.
 pub const FILE: &str = ".mseignore";
 
+/// The longest such file, in bytes.
+const LIMIT: u64 = 1024 * 1024;
+
 /// Names that are left out wherever they stand.
 const ALWAYS: [&str; 6] = [FILE, ".git", ".DS_Store", "__pycache__", ".pytest_cache", ".mypy_cache"];
 
@@ -25,7 +28,7 @@ impl Ignore {
     /// Reads `dir/.mseignore`, if there is one.
     pub fn of(dir: &Path) -> Result<Self> {
         let path = dir.join(FILE);
-        match std::fs::read_to_string(&path) {
+        match outside::files::read_text(&path, LIMIT) {
             Ok(text) => Self::parse(dir, &text),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Self::parse(dir, ""),
             Err(e) => Err(Error::io("read", &path)(e)),

@@ -1,6 +1,6 @@
 //! `mse cloud init`: write the `mse.toml` of a project that has none, from the answers to some questions.
 
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::{BufRead, IsTerminal};
 use std::path::Path;
 
 use package::cloud_config::CloudConfig;
@@ -8,7 +8,7 @@ use package::config::AppConfig;
 
 use crate::exit::{Advice, Exit, Failure};
 use crate::files::{self, PUBLIC};
-use crate::output::say;
+use crate::output::{self, say};
 
 /// Write the mse.toml of your own project. Asks for what the command line does not say.
 #[derive(clap::Args)]
@@ -99,9 +99,7 @@ impl Asking {
         if self.yes {
             return Ok(usual.to_owned());
         }
-        let mut stderr = std::io::stderr();
-        write!(stderr, "{question} [{usual}]: ")?;
-        stderr.flush()?;
+        output::ask(format_args!("{question} [{usual}]: "))?;
         let mut line = String::new();
         if std::io::stdin().lock().read_line(&mut line)? == 0 {
             return Err(Failure::usage(format!("no answer: {question}"))
@@ -109,7 +107,7 @@ impl Asking {
                 .into());
         }
         if !std::io::stdin().is_terminal() {
-            writeln!(stderr)?;
+            say!("");
         }
         let answer = line.trim();
         Ok(if answer.is_empty() { usual.to_owned() } else { answer.to_owned() })

@@ -2,8 +2,10 @@
 
 use crate::cloud::{apps, session};
 use crate::exit::Exit;
+use crate::output;
 
-/// Show what an app has written. The operator sees the same: an app should print nothing confidential.
+/// Show what an app has written. The operator sees the same: an app should print nothing confidential. On a terminal
+/// control characters are shown as escapes; a pipe or a file gets the bytes as they are.
 #[derive(clap::Args)]
 pub struct Args {
     /// Go on until the app ends or Ctrl-C.
@@ -13,10 +15,10 @@ pub struct Args {
     id: String,
 }
 
-/// Copies it as it is.
+/// Copies it.
 pub fn run(args: &Args) -> anyhow::Result<Exit> {
     let id = apps::id_of(&session::contexts()?, &args.id)?;
     let (_, session) = session::open()?;
-    session.logs(id, args.follow, &mut std::io::stdout().lock())?;
+    output::log(|out| Ok(session.logs(id, args.follow, out)?))?;
     Ok(Exit::Done)
 }

@@ -44,7 +44,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
             node.summary.name.as_str(),
             node.state.to_string(),
             node.summary.listen.to_string(),
-            node.summary.host,
+            output::printable(&node.summary.host, ""),
         )?;
     }
     Ok(Exit::Done)

@@ -72,7 +72,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
         &project.lock,
         &interpreter,
         &places::cache()?.join("packages"),
-        &mut |step| bar.set_message(step.to_owned()),
+        &mut |step| bar.set_message(output::printable(step, "")),
     );
     bar.finish_and_clear();
     drop(work);

@@ -1,13 +1,13 @@
 //! `mse home logs`: what a node has written.
 
-use std::io;
-
 use runtime::{NodeName, Runtime};
 
 use crate::exit::Exit;
 use crate::home::nodes;
+use crate::output;
 
-/// Print what a node has written to its log. The log is the operator's: it holds what the application prints.
+/// Print what a node has written to its log. The log is the operator's: it holds what the application prints. On a
+/// terminal control characters are shown as escapes; a pipe or a file gets the bytes as they are.
 #[derive(clap::Args)]
 pub struct Args {
     /// Go on as the node writes, until it ends.
@@ -19,6 +19,7 @@ pub struct Args {
 
 /// Copies the log to standard output.
 pub fn run(args: &Args) -> anyhow::Result<Exit> {
-    nodes::runtime()?.logs(&args.name, args.follow, &mut io::stdout().lock())?;
+    let runtime = nodes::runtime()?;
+    output::log(|out| Ok(runtime.logs(&args.name, args.follow, out)?))?;
     Ok(Exit::Done)
 }

@@ -210,7 +210,7 @@ fn build(project: &Project, encrypt: bool, output: &Path, builder: Builder<'_>) 
             encrypt,
             output: draft.path(),
             now: Timestamp::now(),
-            progress: &mut |step| bar.set_message(step.to_owned()),
+            progress: &mut |step| bar.set_message(output::printable(step, "")),
         },
     );
     bar.finish_and_clear();

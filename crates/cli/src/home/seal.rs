@@ -63,7 +63,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     name.push(".sealed");
     let path = if args.output.as_os_str() == "-" { args.output.clone() } else { args.output.join(name) };
     output::bytes(&path, &sealed, PUBLIC)?;
-    say!("Sealed for {}: {}", certificate.hosts.join(", "), path.display());
+    say!("Sealed for {}: {}", output::printable(&certificate.hosts.join(", "), ""), path.display());
     Ok(Exit::Done)
 }
 

@@ -4,7 +4,7 @@ use runtime::{NodeName, ProcessState, Runtime};
 
 use crate::exit::Exit;
 use crate::home::nodes::{self, Node};
-use crate::output::{self, Format, out};
+use crate::output::{self, Format, out, printable};
 
 /// Show the state of a node, asked over an attested channel.
 #[derive(clap::Args)]
@@ -28,17 +28,17 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     out!("Name: {}", summary.name)?;
     out!("State: {}", node.state)?;
     if let Some(reason) = node.reason() {
-        out!("Reason: {reason}")?;
+        out!("Reason: {}", printable(&reason, ""))?;
     }
     out!("Platform: {}", node.platform_word())?;
     out!("Runtime: {}", summary.runtime)?;
     if let ProcessState::Alive { pid, since } = summary.process {
         out!("Process: {pid}, since {since}")?;
     }
-    out!("Application: {}", summary.application)?;
-    out!("Host: {}", summary.host)?;
+    out!("Application: {}", printable(&summary.application, ""))?;
+    out!("Host: {}", printable(&summary.host, ""))?;
     out!("Address: {}", summary.listen)?;
-    out!("Health check: {}", summary.healthcheck)?;
+    out!("Health check: {}", printable(&summary.healthcheck, ""))?;
     out!("Enclave size: {} MB", summary.size_mb)?;
     out!("Fingerprint: {}", summary.fingerprint)?;
     out!("App id: {}", summary.app_id)?;

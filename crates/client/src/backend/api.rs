@@ -340,15 +340,7 @@ fn wrong<E: serde::de::Error>(expected: &str) -> E {
 
 /// One line that can be printed: nothing in it moves the cursor, ends the line or turns the direction of writing.
 pub(super) fn printable(text: &str) -> String {
-    let odd = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}')
-    };
-    let mut line: String = text.chars().take(LINE).map(|c| if odd(c) { ' ' } else { c }).collect();
-    if text.chars().nth(LINE).is_some() {
-        line.push_str(" ...");
-    }
-    line
+    outside::printable::line(text, LINE)
 }
 
 pub(super) fn line<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {

@@ -3,9 +3,9 @@
 //! Written beside their place with mode 0600 and renamed, so that a reader never sees half of one; their directory has
 //! mode 0700. What is read is bounded, and refused where somebody else could have read or written it.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File};
 use std::io::{ErrorKind, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
 
 use rustix::fs::OFlags;
@@ -62,18 +62,18 @@ pub(super) fn read<T: DeserializeOwned>(
     let refuse = |reason: String| Error::BackendFile { what, path: path.to_owned(), reason };
     // Not to be led elsewhere, nor to wait for whoever writes into a pipe.
     let flags = match from {
-        From::Private => OFlags::NOFOLLOW | OFlags::NONBLOCK,
-        From::Anywhere => OFlags::NONBLOCK,
+        From::Private => OFlags::NOFOLLOW,
+        From::Anywhere => OFlags::empty(),
     };
-    let file = match OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(path) {
+    let file = match outside::files::open_with(path, flags.bits().cast_signed()) {
         Ok(file) => file,
-        Err(source) if source.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(Error::file("open", path, source)),
+        Err(source) => match source.kind() {
+            ErrorKind::NotFound => return Ok(None),
+            ErrorKind::InvalidInput => return Err(refuse(source.to_string())),
+            _ => return Err(Error::file("open", path, source)),
+        },
     };
     let found = file.metadata().map_err(|source| Error::file("read", path, source))?;
-    if !found.is_file() {
-        return Err(refuse("expected a regular file, found something else".to_owned()));
-    }
     if from == From::Private {
         if found.uid() != geteuid().as_raw() {
             let reason = format!("expected a file of this user's, found one of user {}", found.uid());

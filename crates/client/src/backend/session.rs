@@ -21,6 +21,9 @@ const PAGE: usize = 100;
 /// Most pages of a list.
 const MOST_PAGES: usize = 200;
 
+/// All pages of a list together, in bytes.
+const LONGEST_LIST: u64 = 32 * 1024 * 1024;
+
 /// How long the making of an app may take: the backend reads the whole package first.
 const READING: Duration = Duration::from_secs(600);
 
@@ -209,7 +212,7 @@ impl Session {
         which: Option<&str>,
         enough: impl Fn(&[T]) -> bool,
     ) -> Result<Vec<T>, Error> {
-        let mut all = Vec::new();
+        let (mut all, mut left) = (Vec::new(), LONGEST_LIST);
         let mut cursors: Vec<String> = Vec::new();
         for _ in 0..MOST_PAGES {
             let mut address = format!("{path}?limit={PAGE}");
@@ -219,7 +222,7 @@ impl Session {
                 address.push('&');
                 address.push_str(&more);
             }
-            let page: Listed<T> = self.wire.json(&Ask::get(what, address))?;
+            let page: Listed<T> = self.wire.json_within(&Ask::get(what, address), &mut left)?;
             if page.items.len() > PAGE {
                 let found = format!("{}", page.items.len());
                 return Err(self.wire.odd(format!("pages of at most {PAGE} things"), found));

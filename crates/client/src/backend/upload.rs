@@ -61,7 +61,7 @@ pub(super) fn upload(
     sha256: [u8; 32],
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Uploaded, Error> {
-    let file = File::open(path).map_err(|source| Error::file("open", path, source))?;
+    let file = outside::files::open(path).map_err(|source| Error::file("open", path, source))?;
     let total = file.metadata().map_err(|source| Error::file("read", path, source))?.len();
     let whole = Part { sha256, size: total, offset: 0 };
     let uploads = Uploads { wire, project, path, file };

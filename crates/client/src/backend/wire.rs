@@ -252,10 +252,16 @@ impl Wire {
 
     /// Asks, and reads the answer as JSON.
     pub(super) fn json<T: DeserializeOwned>(&self, ask: &Ask<'_>) -> Result<T, Error> {
+        self.json_within(ask, &mut { LONGEST })
+    }
+
+    /// The same for one of several answers, of which `left` bytes may come in all.
+    pub(super) fn json_within<T: DeserializeOwned>(&self, ask: &Ask<'_>, left: &mut u64) -> Result<T, Error> {
+        let longest = LONGEST.min(*left);
         let mut cut_off = 0;
         let bytes = loop {
             let (_, mut body) = self.ask(ask)?;
-            let read = body.with_config().limit(LONGEST).read_to_vec();
+            let read = body.with_config().limit(longest).read_to_vec();
             match read.map_err(|error| self.failed(ask, error)) {
                 Ok(bytes) => break bytes,
                 Err(error) if ask.again && self.has_answered && is_away(&error) && cut_off < 2 => {
@@ -264,6 +270,7 @@ impl Wire {
                 Err(error) => return Err(error),
             }
         };
+        *left -= bytes.len() as u64;
         serde_json::from_slice(&bytes)
             .map_err(|error| self.odd(format!("an answer to the request to {}", ask.what), error.to_string()))
     }

@@ -11,9 +11,9 @@
 //! Each file is JSON `{"mac": hex, "record": {...}}`; the MAC is HMAC-SHA256 (RFC 2104) under `key` over the
 //! kind, a NUL, the file's name, a NUL, and the bytes of the inner object as they stand in the file.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder};
 use std::io::{ErrorKind, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use attestation::ratls::{NONCE_BYTES, RatlsCertificate, TlsMode};
@@ -225,18 +225,14 @@ impl Store {
 
     fn read<T: Serialize + DeserializeOwned>(&self, kind: &str, name: &str) -> Result<Option<T>, Error> {
         let path = self.directory.join(name);
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            Err(source) if source.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(Error::file("open", &path, source)),
+        let bytes = match outside::files::read(&path, LONGEST) {
+            Ok(bytes) => bytes,
+            Err(source) => match source.kind() {
+                ErrorKind::NotFound => return Ok(None),
+                ErrorKind::FileTooLarge => return Err(self.not_a_record(name, "it is too long")),
+                _ => return Err(Error::file("read", &path, source)),
+            },
         };
-        let mut bytes = Vec::new();
-        file.take(LONGEST + 1)
-            .read_to_end(&mut bytes)
-            .map_err(|source| Error::file("read", &path, source))?;
-        if bytes.len() as u64 > LONGEST {
-            return Err(self.not_a_record(name, "it is too long"));
-        }
         let signed: Signed<'_> = serde_json::from_slice(&bytes)
             .map_err(|_| self.not_a_record(name, "it has not the form of one"))?;
         let mac = hex::decode(&signed.mac).unwrap_or_default();
@@ -362,7 +358,7 @@ fn random() -> Result<Zeroizing<[u8; 32]>, Error> {
 fn read_key(path: &Path) -> Result<Option<Zeroizing<[u8; 32]>>, Error> {
     let refuse = |reason: String| Error::RecordKey { path: path.to_owned(), reason };
     let no_link = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
-    let mut file = match File::options().read(true).custom_flags(no_link).open(path) {
+    let mut file = match outside::files::open_with(path, no_link) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(refuse(error.to_string())),

@@ -89,6 +89,11 @@ pub struct Places<K: Hash + Eq>(Arc<Mutex<HashMap<K, usize>>>);
 
 #[cfg(test)]
 impl<K: Hash + Eq> Places<K> {
+    /// How many places somebody has.
+    pub(crate) fn held(&self, who: K) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&who).copied().unwrap_or(0)
+    }
+
     /// Whether nobody has a place.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).is_empty()

@@ -127,11 +127,7 @@ fn logical_lines(text: &str) -> Vec<String> {
 }
 
 fn read_small(path: &Path) -> Result<String> {
-    let size = path.metadata().map_err(Error::io("read", path))?.len();
-    if size > LIMIT {
-        return Err(Error::Limit { what: path.display().to_string(), limit: format!("{LIMIT} bytes") });
-    }
-    std::fs::read_to_string(path).map_err(Error::io("read", path))
+    outside::files::read_text(path, LIMIT).map_err(Error::io("read", path))
 }
 
 /// One package, exactly.

@@ -277,7 +277,7 @@ pub(super) fn cut(text: &str) -> String {
 }
 
 fn printable(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(64).collect()
+    text.chars().filter(|c| !outside::printable::acts(*c)).take(64).collect()
 }
 
 #[cfg(test)]

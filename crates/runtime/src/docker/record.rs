@@ -8,8 +8,8 @@
 //!     intent.json      what to remove from the engine when nobody does any more
 //! ```
 
-use std::fs::{self, File};
-use std::io::{ErrorKind, Read, Write};
+use std::fs;
+use std::io::{ErrorKind, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -152,13 +152,16 @@ pub(super) fn home(directory: &Path) -> Result<Uuid, Error> {
 }
 
 fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(Error::file("open", path)(error)),
+    let text = match outside::files::read(path, LONGEST) {
+        Ok(text) => text,
+        Err(error) => match error.kind() {
+            ErrorKind::NotFound => return Ok(None),
+            ErrorKind::InvalidInput | ErrorKind::FileTooLarge => {
+                return Err(Error::Record { path: path.to_owned(), reason: error.to_string() });
+            }
+            _ => return Err(Error::file("read", path)(error)),
+        },
     };
-    let mut text = Vec::new();
-    file.take(LONGEST).read_to_end(&mut text).map_err(Error::file("read", path))?;
     serde_json::from_slice(&text)
         .map(Some)
         .map_err(|error| Error::Record { path: path.to_owned(), reason: error.to_string() })

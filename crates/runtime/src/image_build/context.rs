@@ -184,14 +184,10 @@ fn append(
 }
 
 fn read(path: &Path, limit: usize) -> Result<Vec<u8>, Error> {
-    use std::io::Read;
-    let mut content = Vec::new();
-    let file = fs::File::open(path).map_err(Error::file("read", path))?;
-    file.take(limit as u64 + 1).read_to_end(&mut content).map_err(Error::file("read", path))?;
-    if content.len() > limit {
-        return Err(wrong(path, &format!("at most {limit} bytes"), "more"));
-    }
-    Ok(content)
+    outside::files::read(path, limit as u64).map_err(|error| match error.kind() {
+        std::io::ErrorKind::FileTooLarge => wrong(path, &format!("at most {limit} bytes"), "more"),
+        _ => Error::file("read", path)(error),
+    })
 }
 
 fn wrong(path: &Path, expected: &str, found: &str) -> Error {

@@ -1,8 +1,7 @@
 //! `node.json`: what this runtime remembers of a node. It is the operator's own note, read and written here
 //! only, and nothing that is verified rests on it.
 
-use std::fs::File;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -52,16 +51,17 @@ impl Record {
 
     pub(super) fn read(directory: &Path, name: &NodeName) -> Result<Record, Error> {
         let path = directory.join(FILE);
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                return Err(Error::NoSuchNode { name: name.to_string() });
-            }
-            Err(error) => return Err(Error::file("open", &path)(error)),
-        };
-        let mut text = String::new();
-        file.take(LONGEST).read_to_string(&mut text).map_err(Error::file("read", &path))?;
         let refuse = |reason: String| Error::Record { path: path.clone(), reason };
+        let text = match outside::files::read_text(&path, LONGEST) {
+            Ok(text) => text,
+            Err(error) => match error.kind() {
+                ErrorKind::NotFound => return Err(Error::NoSuchNode { name: name.to_string() }),
+                ErrorKind::InvalidInput | ErrorKind::FileTooLarge | ErrorKind::InvalidData => {
+                    return Err(refuse(error.to_string()));
+                }
+                _ => return Err(Error::file("read", &path)(error)),
+            },
+        };
         let record: Record = serde_json::from_str(&text).map_err(|error| refuse(error.to_string()))?;
         if record.version != VERSION {
             return Err(refuse(format!("expected version {VERSION}, found {}", record.version)));

@@ -127,7 +127,7 @@ fn one_project_has_one_turn_and_so_many_wait_for_it() {
         let mut last = orders.pop().unwrap();
         until("they do not wait", async || {
             assert_eq!(done(&mut orders).await, 0);
-            api.reader.reading().0 == 1
+            api.reader.reading().0 == 1 && api.shared.packages.asked(ada.who.id) == crate::turns::ASKED
         })
         .await;
         let reply = soon("it waits like the others", last.as_mut()).await.is(429);
@@ -137,8 +137,8 @@ fn one_project_has_one_turn_and_so_many_wait_for_it() {
         );
         assert_eq!(api.reader.reading(), (1, 1));
         api.reader.goes_on();
-        for order in orders {
-            soon("it does not go on", order).await.is(201);
+        for reply in soon("they do not go on", futures_util::future::join_all(orders)).await {
+            reply.is(201);
         }
         assert_eq!(api.reader.reading(), (0, 1));
     });
