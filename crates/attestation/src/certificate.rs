@@ -18,6 +18,7 @@ use x509_cert::spki::AlgorithmIdentifierOwned;
 use x509_cert::time::Time;
 
 use crate::error::Error;
+use crate::recognise::kind_of;
 use crate::signature::{self, Point};
 use crate::trust::sha256;
 
@@ -27,6 +28,8 @@ pub const MAX_LEN: usize = 65_536;
 pub const MAX_PEM_LEN: usize = 262_144;
 /// The most certificates that are read from one PEM text.
 pub const MAX_CERTIFICATES: usize = 8;
+/// The most extensions that one certificate may have. Real ones have 5 to 8.
+pub const MAX_EXTENSIONS: usize = 32;
 
 /// `ecdsa-with-SHA256`: RFC 5758, 3.2.
 pub const ECDSA_WITH_SHA256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.4.3.2");
@@ -73,6 +76,7 @@ impl Certificate {
         if *fields.signature() != algorithm {
             return Err(Error::malformed("certificate", "one signature algorithm", "two different ones"));
         }
+        check_number_of_extensions("certificate", &fields)?;
         Ok(Self {
             basic_constraints: decode_extension(&fields, &BASIC_CONSTRAINTS)?,
             key_usage: decode_extension(&fields, &KEY_USAGE)?,
@@ -160,6 +164,16 @@ impl Certificate {
     }
 }
 
+/// Refuses more than [`MAX_EXTENSIONS`], before anything compares them with each other.
+pub(crate) fn check_number_of_extensions(what: &'static str, fields: &TbsCertificate) -> Result<(), Error> {
+    let number = fields.extensions().map_or(0, Vec::len);
+    if number > MAX_EXTENSIONS {
+        let expected = format!("at most {MAX_EXTENSIONS} extensions");
+        return Err(Error::malformed(what, expected, format!("{number} extensions")));
+    }
+    Ok(())
+}
+
 /// The outer structure that certificates and CRLs share: RFC 5280, 4.1.1 and 5.1.1.
 pub(crate) struct Signed {
     /// Where the signed part stands in the input, tag and length included.
@@ -232,12 +246,15 @@ pub fn chain_from_pem(pem: &[u8]) -> Result<Vec<Vec<u8>>, Error> {
     Error::check_size("certificate chain", pem, MAX_PEM_LEN)?;
     let wrong =
         |found: &str| Error::malformed("certificate chain", "certificates in PEM and nothing else", found);
-    let mut rest = std::str::from_utf8(pem).map_err(|_| wrong("bytes that are no text"))?;
+    let mut rest = std::str::from_utf8(pem).map_err(|_| wrong(&kind_of(pem).to_string()))?;
     rest = rest.trim_start_matches(LINE_ENDS);
     let mut chain = Vec::new();
     let mut compact = Vec::new();
     while !rest.is_empty() {
-        let after = rest.strip_prefix(BEGIN).ok_or_else(|| wrong("text outside a certificate"))?;
+        let after = rest.strip_prefix(BEGIN).ok_or_else(|| match chain.is_empty() {
+            true => wrong(&kind_of(rest.as_bytes()).to_string()),
+            false => wrong(&format!("after a certificate, {}", kind_of(rest.as_bytes()))),
+        })?;
         let (body, after) = after.split_once(END).ok_or_else(|| wrong("a certificate without an end"))?;
         if chain.len() == MAX_CERTIFICATES {
             return Err(wrong("too many certificates"));
@@ -252,7 +269,7 @@ pub fn chain_from_pem(pem: &[u8]) -> Result<Vec<Vec<u8>>, Error> {
         rest = after.trim_start_matches(LINE_ENDS);
     }
     if chain.is_empty() {
-        return Err(wrong("nothing"));
+        return Err(wrong("an empty file"));
     }
     Ok(chain)
 }

@@ -18,6 +18,8 @@ use crate::signature::{self, Point};
 
 /// The longest list that is read, in bytes of DER. Real ones have 0.3 to 100 kB.
 pub const MAX_LEN: usize = 1_048_576;
+/// The most extensions that one list, or one entry of it, may have. Real lists have two, their entries one.
+pub const MAX_EXTENSIONS: usize = 16;
 
 /// `cRLNumber`, which tells nothing that is judged.
 const CRL_NUMBER: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.20");
@@ -111,6 +113,11 @@ impl Crl {
 /// Refuses doubled extensions, partial ones and unknown critical ones.
 fn check_extensions(extensions: Option<&[Extension]>, known: &[ObjectIdentifier]) -> Result<(), Error> {
     let extensions = extensions.unwrap_or_default();
+    // Everything below is bounded by this: extensions are compared with each other before anybody's signature is checked.
+    if extensions.len() > MAX_EXTENSIONS {
+        let (expected, found) = (format!("at most {MAX_EXTENSIONS} extensions"), extensions.len());
+        return Err(wrong(expected, format!("{found} extensions")));
+    }
     for (index, extension) in extensions.iter().enumerate() {
         let oid = extension.extn_id;
         if extensions[..index].iter().any(|earlier| earlier.extn_id == oid) {
@@ -149,6 +156,22 @@ mod tests {
         let list = Crl::parse(&authority.root.crl(&plan).unwrap()).unwrap();
         assert!(!list.is_empty());
         assert_eq!(list.len(), 2);
+    }
+
+    #[test]
+    fn the_number_of_extensions_is_limited_before_they_are_compared() {
+        let extension = |number: u32| Extension {
+            extn_id: ObjectIdentifier::from_arcs([1, 2, 3, number]).unwrap(),
+            critical: false,
+            extn_value: der::asn1::OctetString::new([0]).unwrap(),
+        };
+        let most: Vec<Extension> = (0..MAX_EXTENSIONS as u32).map(extension).collect();
+        assert!(check_extensions(Some(&most), &[]).is_ok());
+        let more: Vec<Extension> = (0..=MAX_EXTENSIONS as u32).map(extension).collect();
+        let error = check_extensions(Some(&more), &[]).unwrap_err().to_string();
+        assert!(error.contains("at most 16 extensions, found 17"), "{error}");
+        let twice = [extension(1), extension(2), extension(1)];
+        assert!(check_extensions(Some(&twice), &[]).unwrap_err().to_string().contains("1.2.3.1 twice"));
     }
 
     #[test]

@@ -27,6 +27,16 @@ pub enum Error {
         /// What this input has there.
         found: String,
     },
+    /// A quote that carries no PCK certificate chain, so that no service can be asked for its collateral: the fault of the
+    /// machine that made it.
+    #[error(
+        "the quote holds certification data of {}, expected type 5 (PCK certificate chain): {NO_PCK_CERTIFICATE}",
+        crate::quote::certification_data_name(*.kind)
+    )]
+    NoPckCertificate {
+        /// The certification data type it has instead of 5.
+        kind: u16,
+    },
     /// The caller's own policy file is wrong.
     #[error("the policy is wrong: expected {expected}, found {found}")]
     Policy {
@@ -78,6 +88,23 @@ pub enum Error {
     },
 }
 
+/// What a quote without a PCK certificate chain says of the machine that made it.
+pub(crate) const NO_PCK_CERTIFICATE: &str =
+    "the quoting machine found no PCK certificate; see to its quote provider library (QPL) and its PCCS";
+
+/// The longest piece of input that a message quotes, in bytes.
+const MAX_QUOTED: usize = 1_024;
+
+/// `text`, cut where it is longer than [`MAX_QUOTED`]: names in hostile input can be as long as the input.
+pub(crate) fn shortened(mut text: String) -> String {
+    if text.len() > MAX_QUOTED {
+        let end = (0..=MAX_QUOTED).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        text.truncate(end);
+        text.push_str("...");
+    }
+    text
+}
+
 impl Error {
     /// An [`Error::Malformed`].
     pub(crate) fn malformed(
@@ -85,7 +112,7 @@ impl Error {
         expected: impl Into<String>,
         found: impl Into<String>,
     ) -> Self {
-        Self::Malformed { what, expected: expected.into(), found: found.into() }
+        Self::Malformed { what, expected: shortened(expected.into()), found: shortened(found.into()) }
     }
 
     /// Refuses `bytes` longer than `limit`.
@@ -107,6 +134,9 @@ impl Error {
             | Self::Root { expected, found }
             | Self::Fetch { expected, found, .. }
             | Self::ServerCertificate { expected, found, .. } => (expected.clone(), found.clone()),
+            Self::NoPckCertificate { kind } => {
+                ("type 5 (PCK certificate chain)".to_owned(), crate::quote::certification_data_name(*kind))
+            }
             Self::Issue { what, reason } => (format!("a valid {what}"), reason.clone()),
         }
     }

@@ -9,8 +9,10 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 
 use crate::certificate;
-use crate::collateral::Collateral;
+use crate::collateral::{self, Collateral};
 use crate::error::Error;
+use crate::recognise::{Kind, kind_of, without_bom};
+use crate::signed_json::{Below, Shape, Unknown, passed_over};
 use crate::tcb::{Object, object};
 
 /// The longest evidence file that is read, in bytes.
@@ -74,6 +76,20 @@ pub struct Evidence {
     pub arguments: Arguments,
 }
 
+/// The names in the file: only the collateral may have further ones.
+static SHAPE: Shape = Shape {
+    fields: &[
+        ("version", Below::Value),
+        ("certificate", Below::Value),
+        ("quote", Below::Value),
+        ("claims", Below::Value),
+        ("nonce", Below::Value),
+        ("collateral", Below::Object(&collateral::SHAPE)),
+        ("arguments", Below::Value),
+    ],
+    unknown: Unknown::Refused,
+};
+
 /// The file as it stands.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -91,29 +107,52 @@ struct File {
 }
 
 impl Evidence {
-    /// Reads an evidence file. Missing, doubled and unknown fields are refused.
+    /// Reads an evidence file. Missing, doubled and unknown fields are refused, but for further ones of the collateral.
     ///
     /// # Errors
     /// [`Error::TooLarge`] above [`MAX_LEN`]; [`Error::Malformed`] for anything but an evidence file of version 1.
     pub fn from_json(json: &[u8]) -> Result<Self, Error> {
+        Self::from_json_noting(json).map(|(evidence, _)| evidence)
+    }
+
+    /// As [`Self::from_json`], with the names of the collateral's fields that were passed over.
+    ///
+    /// # Errors
+    /// As [`Self::from_json`].
+    pub fn from_json_noting(json: &[u8]) -> Result<(Self, Vec<String>), Error> {
+        let wrong = |found| Error::malformed("evidence", "an evidence file of version 1", found);
+        if json.len() > MAX_LEN
+            && let kind @ (Kind::Tar | Kind::Compressed(_) | Kind::Elf) = kind_of(json)
+        {
+            return Err(wrong(kind.to_string()));
+        }
         Error::check_size("evidence", json, MAX_LEN)?;
-        let expected = "an evidence file of version 1";
-        let read: Result<Object<File>, _> = serde_json::from_slice(json);
-        let Object(file) = read.map_err(|e| Error::malformed("evidence", expected, e.to_string()))?;
+        let text = std::str::from_utf8(without_bom(json)).map_err(|_| wrong(kind_of(json).to_string()))?;
+        let read = || {
+            let names = passed_over(text, &SHAPE)?;
+            let Object(file) = serde_json::from_str::<Object<File>>(text)?;
+            Ok::<_, serde_json::Error>((file, names))
+        };
+        let (file, names) = read().map_err(|error| match kind_of(json) {
+            Kind::Evidence => wrong(error.to_string()),
+            Kind::JsonObject | Kind::BrokenJson => wrong(format!("{}: {error}", kind_of(json))),
+            other => wrong(other.to_string()),
+        })?;
         if file.version != VERSION {
             return Err(Error::malformed("evidence", "version 1", format!("version {}", file.version)));
         }
         let nonce = file.nonce.map(|nonce| {
             hex::decode(&nonce).map_err(|_| Error::malformed("evidence", "a nonce in hex", "something else"))
         });
-        Ok(Self {
+        let evidence = Self {
             certificate: certificate::single_from_pem(file.certificate.as_bytes())?,
             quote: base64url(&file.quote, "a quote in base64url")?,
             claims: base64url(&file.claims, "claims in base64url")?,
             nonce: nonce.transpose()?,
             collateral: file.collateral,
             arguments: file.arguments,
-        })
+        };
+        Ok((evidence, names))
     }
 
     /// The evidence file, on several lines, ending in a newline.

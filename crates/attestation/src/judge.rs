@@ -145,9 +145,7 @@ impl<'a> Case<'a> {
     }
 
     fn certificate(bytes: &[u8]) -> Self {
-        let is_pem = bytes.trim_ascii_start().starts_with(b"-----");
-        let certificate =
-            if is_pem { RatlsCertificate::from_pem(bytes) } else { RatlsCertificate::parse(bytes) };
+        let certificate = RatlsCertificate::from_file(bytes);
         let quote = certificate.as_ref().ok().map(|certificate| Ok(certificate.quote.clone()));
         let claims = certificate.as_ref().ok().and_then(|certificate| match &certificate.binding {
             Binding::Interoperable { claims } => Some(claims.clone()),
@@ -202,20 +200,28 @@ impl Decision {
 
 /// [`decide`] from files.
 pub(crate) fn decide_bytes(input: Input<'_>, collateral: Option<&[u8]>, terms: &Terms<'_>) -> Decision {
-    let given = collateral.map(Collateral::from_json);
+    let (given, mut names) = match collateral.map(Collateral::from_json_noting) {
+        None => (None, Vec::new()),
+        Some(Ok((collateral, names))) => (Some(Ok(collateral)), names),
+        Some(Err(error)) => (Some(Err(error)), Vec::new()),
+    };
     let given = given.as_ref().map(Result::as_ref);
-    let missing = Error::malformed("collateral", "collateral for the quote", "none");
-    let needed = given.or(Some(Err(&missing)));
-    match input {
-        Input::Quote(bytes) => decide(&Case::quote(bytes), needed, terms),
-        Input::Certificate(bytes) => decide(&Case::certificate(bytes), needed, terms),
-        Input::Evidence(json) => match Evidence::from_json(json) {
-            Ok(evidence) => {
+    let mut decision = match input {
+        Input::Quote(bytes) => decide(&Case::quote(bytes), given, terms),
+        Input::Certificate(bytes) => decide(&Case::certificate(bytes), given, terms),
+        Input::Evidence(json) => match Evidence::from_json_noting(json) {
+            Ok((evidence, inside)) => {
+                if given.is_none() {
+                    names = inside;
+                }
                 decide(&Case::evidence(&evidence), given.or(Some(Ok(&evidence.collateral))), terms)
             }
             Err(error) => decide(&Case::unreadable_evidence(error), given, terms),
         },
-    }
+    };
+    let names = names.into_iter().map(|name| format!("collateral: {name}"));
+    decision.judgement.passed_over.splice(..0, names);
+    decision
 }
 
 /// Makes every check there is. Without collateral, what should have held it could not be read.
@@ -266,6 +272,7 @@ fn decide(case: &Case<'_>, collateral: Option<Result<&Collateral, &Error>>, term
         policy: policy.name().to_owned(),
         judged_at: at,
         valid_until: facts.valid_until.filter(|_| verdict == Verdict::Accepted),
+        passed_over: passed_over(&facts),
     };
     let spki_sha256 = certificate.map(|certificate| certificate.spki_sha256);
     Decision { judgement, facts, claims, spki_sha256, size_mb }
@@ -284,13 +291,18 @@ fn read_certificate<'c>(
         }
         Err(error @ Error::Malformed { what: ratls::EVIDENCE | ratls::CLAIMS, .. }) => {
             recorder.pass(Id::CertFormat, "well-formed");
-            let expected = "one quote, in extension 2.23.133.5.4.9 or 1.2.840.113741.1337.6";
+            let expected =
+                "one quote, in extension 2.23.133.5.4.9 or 1.2.840.113741.1337.6 (or its older spelling)";
             recorder.fail(Id::CertQuote, Fault::Evidence, expected, error.to_string());
             None
         }
         Err(error) => {
             let expected = "one X.509 v3 certificate in strict DER or in PEM";
-            recorder.fail(Id::CertFormat, Fault::Evidence, expected, error.to_string());
+            let found = match error {
+                Error::Malformed { what: ratls::FILE, found, .. } => found.clone(),
+                other => other.to_string(),
+            };
+            recorder.fail(Id::CertFormat, Fault::Evidence, expected, found);
             None
         }
     }
@@ -317,6 +329,14 @@ fn bind(
         binding::check_arguments(evidence, certificate, claims.as_ref(), facts.platform, recorder);
     }
     claims
+}
+
+/// The unknown names in what the TCB signer signed.
+fn passed_over(facts: &Facts) -> Vec<String> {
+    let tcb_info = facts.tcb_info.iter().flat_map(|info| &info.passed_over);
+    let qe_identity = facts.qe_identity.iter().flat_map(|identity| &identity.passed_over);
+    let of = |document: &'static str| move |name: &String| format!("{document}: {name}");
+    tcb_info.map(of("TCB info")).chain(qe_identity.map(of("QE identity"))).collect()
 }
 
 fn tcb_summary(facts: &Facts) -> Option<TcbSummary> {

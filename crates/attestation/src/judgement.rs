@@ -2,7 +2,7 @@
 //! judgement can make.
 //!
 //! The JSON form is part of the interface: {`verdict`, `platform`, `anchor`, `checks`, `tcb`, `qe`, `collateral`,
-//! `measurements`, `policy`, `judged_at`, `valid_until`}. Nothing here can be deserialised: a judgement cannot be read from a file.
+//! `measurements`, `policy`, `judged_at`, `valid_until`, `passed_over`}. Nothing here can be deserialised: a judgement cannot be read from a file.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -63,17 +63,20 @@ pub struct Check {
     pub found: String,
     /// Who has to act; only where the check failed.
     pub fault: Option<Fault>,
+    /// What to do about it, where there is more to say than who has to act; only where the check failed.
+    pub hint: Option<String>,
 }
 
 impl Serialize for Check {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use serde::ser::SerializeStruct as _;
-        let mut map = serializer.serialize_struct("Check", 5)?;
+        let mut map = serializer.serialize_struct("Check", 6)?;
         map.serialize_field("id", self.id.as_str())?;
         map.serialize_field("result", &self.result)?;
         map.serialize_field("expected", &self.expected)?;
         map.serialize_field("found", &self.found)?;
         map.serialize_field("fault", &self.fault)?;
+        map.serialize_field("hint", &self.hint)?;
         map.end()
     }
 }
@@ -190,6 +193,7 @@ pub struct Judgement {
     pub(crate) policy: String,
     pub(crate) judged_at: Timestamp,
     pub(crate) valid_until: Option<Timestamp>,
+    pub(crate) passed_over: Vec<String>,
 }
 
 impl Judgement {
@@ -256,6 +260,11 @@ impl Judgement {
     /// Until when the same bytes would be judged the same: the first expiry of anything that was relied on.
     pub fn valid_until(&self) -> Option<Timestamp> {
         self.valid_until
+    }
+
+    /// Names in the collateral that are not known here and cannot change the verdict, each after the document it stands in.
+    pub fn passed_over(&self) -> &[String] {
+        &self.passed_over
     }
 
     /// The JSON form, on several lines, ending in a newline.

@@ -29,6 +29,7 @@ pub mod policy;
 pub mod qe;
 pub mod quote;
 pub mod ratls;
+pub mod recognise;
 pub mod report;
 pub mod signature;
 pub mod tcb;
@@ -39,6 +40,7 @@ pub mod verify;
 mod binding;
 mod judge;
 mod recorder;
+mod signed_json;
 
 pub use collateral::Collateral;
 pub use error::Error;

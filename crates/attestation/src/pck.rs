@@ -19,6 +19,9 @@ pub const SIMULATION_MARKER_TEXT: &str = "MSE simulated platform";
 /// The longest SGX extension that is read, in bytes. Real ones have about 550.
 pub const MAX_LEN: usize = 8_192;
 
+/// The most pairs in one sequence: the TCB has the most, 18. Doubled pairs are found by comparing all with all.
+const MAX_PAIRS: usize = 32;
+
 /// The last arcs below the TCB's OID: 1 to 16 are the component SVNs, then come PCESVN and CPUSVN.
 const COMPONENTS: std::ops::RangeInclusive<u32> = 1..=16;
 const PCE_SVN: u32 = 17;
@@ -185,6 +188,9 @@ fn read_pairs(content: &[u8]) -> Result<Vec<(ObjectIdentifier, AnyRef<'_>)>, der
     let mut reader = SliceReader::new(content)?;
     let mut pairs = Vec::new();
     while !reader.is_finished() {
+        if pairs.len() == MAX_PAIRS {
+            return Err(der::ErrorKind::Overlength.into());
+        }
         pairs.push(reader.sequence(|pair| {
             Ok::<_, der::Error>((ObjectIdentifier::decode(pair)?, AnyRef::decode(pair)?))
         })?);

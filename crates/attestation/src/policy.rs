@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use serde::Deserialize;
 
 use crate::error::Error;
+use crate::recognise::{Kind, kind_of};
 use crate::tcb::TcbStatus;
 
 /// The longest policy file that is read, in bytes.
@@ -139,7 +140,12 @@ impl Policy {
         if text.len() > MAX_LEN {
             return Err(wrong(format!("at most {MAX_LEN} bytes"), format!("{} bytes", text.len())));
         }
-        let file: File = toml::from_str(text).map_err(|e| wrong("the fields of a policy", e.message()))?;
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let read: Result<File, _> = toml::from_str(text);
+        let file = read.map_err(|error| match kind_of(text.as_bytes()) {
+            Kind::Policy | Kind::Toml | Kind::Text => wrong("the fields of a policy", error.message()),
+            other => wrong("a policy in TOML", other.to_string()),
+        })?;
         file.into_policy()
     }
 }
@@ -337,6 +343,10 @@ mod tests {
 
     #[test]
     fn what_is_wrong_in_a_file_is_refused() {
+        assert!(Policy::from_toml("\u{feff}name = \"x\"").is_ok());
+        refused("{\"allowed_tcb_statuses\": []}", "another JSON object");
+        refused("-----BEGIN CERTIFICATE-----", "a certificate in PEM");
+        refused("name = \"x\"\npython_application = \"app:app\"", "mse.toml");
         refused("alowed_tcb_statuses = []", "unknown field");
         refused("allowed_tcb_statuses = []", "none");
         refused("allowed_tcb_statuses = [\"Fine\"]", "unknown variant");

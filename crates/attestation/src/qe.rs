@@ -1,13 +1,15 @@
 //! QE identity: which quoting enclaves Intel stands for, and matching a QE report against them.
 //!
 //! Trusts nothing until [`crate::verify`] has seen the signature over the very text. Format: Intel PCS API v4, "Get SGX QE
-//! Identity", version 2. The JSON is read strictly: an unknown or doubled field refuses the whole.
+//! Identity", version 2. The JSON is read strictly: a doubled field refuses the whole, and so does an unknown one unless
+//! [`crate::signed_json`] passes over it.
 
 use jiff::Timestamp;
 use serde::Deserialize;
 
 use crate::error::Error;
 use crate::report::EnclaveReport;
+use crate::signed_json::{Below, Shape, Unknown, passed_over};
 use crate::tcb::{Object, TcbStatus, hex_bytes, is_current, non_empty, object, utc_time};
 
 /// The longest QE identity that is read, in bytes. Real ones have about 1 kB.
@@ -17,9 +19,40 @@ pub const VERSION: u32 = 2;
 /// The id of the quoting enclave for SGX.
 pub const ID: &str = "QE";
 
+/// The names in a QE identity.
+static SHAPE: Shape = Shape {
+    fields: &[
+        ("id", Below::Value),
+        ("version", Below::Value),
+        ("issueDate", Below::Value),
+        ("nextUpdate", Below::Value),
+        ("tcbEvaluationDataNumber", Below::Value),
+        ("miscselect", Below::Value),
+        ("miscselectMask", Below::Value),
+        ("attributes", Below::Value),
+        ("attributesMask", Below::Value),
+        ("mrsigner", Below::Value),
+        ("isvprodid", Below::Value),
+        ("tcbLevels", Below::List(&LEVEL)),
+    ],
+    unknown: Unknown::Weighed,
+};
+
+static LEVEL: Shape = Shape {
+    fields: &[
+        ("tcb", Below::Object(&VERSION_OF_LEVEL)),
+        ("tcbDate", Below::Value),
+        ("tcbStatus", Below::Value),
+        ("advisoryIDs", Below::Value),
+    ],
+    unknown: Unknown::Refused,
+};
+
+static VERSION_OF_LEVEL: Shape = Shape { fields: &[("isvsvn", Below::Value)], unknown: Unknown::Refused };
+
 /// The identity of a quoting enclave. Byte strings stand in hex in the order of the report.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[serde(rename_all = "camelCase")]
 pub struct QeIdentity {
     /// `QE` (others are for other enclaves).
     pub id: String,
@@ -53,6 +86,9 @@ pub struct QeIdentity {
     /// Levels, best first; at least one.
     #[serde(deserialize_with = "non_empty")]
     pub tcb_levels: Vec<QeLevel>,
+    /// Unknown names that were passed over.
+    #[serde(skip)]
+    pub passed_over: Vec<String>,
 }
 
 /// One level.
@@ -87,8 +123,12 @@ impl QeIdentity {
     /// [`Error::TooLarge`] above [`MAX_LEN`]; [`Error::Malformed`] for anything but that structure.
     pub fn parse(json: &str) -> Result<Self, Error> {
         Error::check_size("QE identity", json.as_bytes(), MAX_LEN)?;
-        let read: Result<Object<Self>, _> = serde_json::from_str(json);
-        read.map(|object| object.0).map_err(|e| {
+        let read = || {
+            let passed_over = passed_over(json, &SHAPE)?;
+            let Object(identity) = serde_json::from_str::<Object<Self>>(json)?;
+            Ok::<_, serde_json::Error>(Self { passed_over, ..identity })
+        };
+        read().map_err(|e| {
             Error::malformed("QE identity", "the strict JSON of QE identity version 2", e.to_string())
         })
     }

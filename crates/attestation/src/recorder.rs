@@ -3,6 +3,7 @@
 //! Trusts nobody to be complete: a check that applies and was never recorded counts as not passed.
 
 use crate::checks::{Id, Kind};
+use crate::error::shortened;
 use crate::judgement::{Check, Fault, Outcome, Verdict};
 
 /// Which kinds of checks apply to what is being judged.
@@ -34,7 +35,8 @@ impl Recorder {
 
     fn push(&mut self, id: Id, result: Outcome, expected: String, found: String, fault: Option<Fault>) {
         debug_assert!(self.checks.iter().all(|check| check.id != id), "{id} recorded twice");
-        self.checks.push(Check { id, result, expected, found, fault });
+        let (expected, found) = (shortened(expected), shortened(found));
+        self.checks.push(Check { id, result, expected, found, fault, hint: None });
     }
 
     /// Records a pass.
@@ -51,6 +53,14 @@ impl Recorder {
         found: impl Into<String>,
     ) {
         self.push(id, Outcome::Fail, expected.into(), found.into(), Some(fault));
+    }
+
+    /// Adds what to do about a failure of `id`; nothing where it did not fail.
+    pub(crate) fn advise(&mut self, id: Id, hint: impl Into<String>) {
+        let failed = |check: &&mut Check| check.id == id && check.result == Outcome::Fail;
+        if let Some(check) = self.checks.iter_mut().find(failed) {
+            check.hint = Some(hint.into());
+        }
     }
 
     /// Records that `id` was not judged, and why.

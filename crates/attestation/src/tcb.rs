@@ -1,7 +1,8 @@
 //! TCB info: which component versions Intel considers up to date, and matching a platform against them.
 //!
 //! Trusts nothing until [`crate::verify`] has seen the signature over the very text. Format: Intel PCS API v4, "Get SGX TCB
-//! Info", version 3. The JSON is read strictly: an unknown or doubled field refuses the whole.
+//! Info", version 3. The JSON is read strictly: a doubled field refuses the whole, and so does an unknown one unless
+//! [`crate::signed_json`] passes over it.
 
 use std::marker::PhantomData;
 
@@ -12,6 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::error::Error;
 use crate::pck::SgxExtension;
+use crate::signed_json::{Below, Shape, Unknown, passed_over};
 
 /// The longest TCB info that is read, in bytes. Real ones have 3 to 30 kB.
 pub const MAX_LEN: usize = 1_048_576;
@@ -108,9 +110,45 @@ impl std::fmt::Display for TcbStatus {
     }
 }
 
+/// The names in TCB info.
+static SHAPE: Shape = Shape {
+    fields: &[
+        ("id", Below::Value),
+        ("version", Below::Value),
+        ("issueDate", Below::Value),
+        ("nextUpdate", Below::Value),
+        ("fmspc", Below::Value),
+        ("pceId", Below::Value),
+        ("tcbType", Below::Value),
+        ("tcbEvaluationDataNumber", Below::Value),
+        ("tcbLevels", Below::List(&LEVEL)),
+    ],
+    unknown: Unknown::Weighed,
+};
+
+static LEVEL: Shape = Shape {
+    fields: &[
+        ("tcb", Below::Object(&VERSIONS)),
+        ("tcbDate", Below::Value),
+        ("tcbStatus", Below::Value),
+        ("advisoryIDs", Below::Value),
+    ],
+    unknown: Unknown::Refused,
+};
+
+static VERSIONS: Shape = Shape {
+    fields: &[("sgxtcbcomponents", Below::List(&COMPONENT)), ("pcesvn", Below::Value)],
+    unknown: Unknown::Refused,
+};
+
+static COMPONENT: Shape = Shape {
+    fields: &[("svn", Below::Value), ("category", Below::Value), ("type", Below::Value)],
+    unknown: Unknown::Refused,
+};
+
 /// TCB info of one FMSPC.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[serde(rename_all = "camelCase")]
 pub struct TcbInfo {
     /// `SGX` (or `TDX`, which is not for SGX quotes).
     pub id: String,
@@ -135,6 +173,9 @@ pub struct TcbInfo {
     /// Levels, best first; at least one.
     #[serde(deserialize_with = "non_empty")]
     pub tcb_levels: Vec<TcbLevel>,
+    /// Unknown names that were passed over.
+    #[serde(skip)]
+    pub passed_over: Vec<String>,
 }
 
 /// One level.
@@ -185,8 +226,12 @@ impl TcbInfo {
     /// [`Error::TooLarge`] above [`MAX_LEN`]; [`Error::Malformed`] for anything but that structure.
     pub fn parse(json: &str) -> Result<Self, Error> {
         Error::check_size("TCB info", json.as_bytes(), MAX_LEN)?;
-        let read: Result<Object<Self>, _> = serde_json::from_str(json);
-        read.map(|object| object.0)
+        let read = || {
+            let passed_over = passed_over(json, &SHAPE)?;
+            let Object(info) = serde_json::from_str::<Object<Self>>(json)?;
+            Ok::<_, serde_json::Error>(Self { passed_over, ..info })
+        };
+        read()
             .map_err(|e| Error::malformed("TCB info", "the strict JSON of TCB info version 3", e.to_string()))
     }
 

@@ -14,18 +14,18 @@ use crate::chain::{self, Chain, Store};
 use crate::checks::Id;
 use crate::collateral::{self, Collateral};
 use crate::crl::Crl;
-use crate::error::Error;
+use crate::error::{Error, NO_PCK_CERTIFICATE};
 use crate::judgement::{Anchor, Fault, Platform};
 use crate::pck::{SGX_EXTENSION, SIMULATION_MARKER, SgxExtension};
 use crate::qe::{QeIdentity, QeLevel};
-use crate::quote::{self, Header, Quote};
+use crate::quote::{self, After, Header, Quote};
 use crate::recorder::Recorder;
 use crate::report::{
     Attributes, FLAG_DEBUG, FLAG_EINITTOKEN_KEY, FLAG_INIT, FLAG_MODE64BIT, FLAG_PROVISION_KEY,
 };
 use crate::signature::{self, Point};
 use crate::tcb::{self, TcbInfo, TcbLevel, TcbStatus};
-use crate::trust::{AnchorKind, TrustAnchors, sha256};
+use crate::trust::{AnchorKind, TrustAnchors, has_intels_key, sha256};
 
 /// XFRM bits that every 64-bit enclave has: x87 and SSE state.
 const XFRM_REQUIRED: u64 = 0b11;
@@ -89,7 +89,7 @@ pub(crate) fn verify(
 ) -> Facts {
     let mut verifier = Verifier { at, anchors, recorder, store: Store::default(), facts: Facts::default() };
     let quote = verifier.read_quote(quote);
-    let collateral = verifier.read_collateral(collateral);
+    let collateral = verifier.read_collateral(collateral, quote.is_some());
     let chains = verifier.chains(quote.as_ref(), collateral);
     verifier.pck_certificate(chains.pck.as_ref());
     verifier.revocation(collateral, &chains);
@@ -157,14 +157,12 @@ impl Verifier<'_> {
         }
         let quote = match Quote::parse_prefix(bytes) {
             Ok((quote, left)) => {
-                let found = format!("{left} bytes after it");
-                self.recorder.check(
-                    Id::QuoteLength,
-                    left == 0,
-                    Fault::Evidence,
-                    "nothing after the quote",
-                    found,
-                );
+                let (fault, rest) = (Fault::Evidence, After::of(bytes, left));
+                let expected = "nothing after the quote";
+                self.recorder.check(Id::QuoteLength, left == 0, fault, expected, rest.to_string());
+                if let Some(advice) = rest.advice() {
+                    self.recorder.advise(Id::QuoteLength, advice);
+                }
                 quote
             }
             Err(error) => {
@@ -176,13 +174,11 @@ impl Verifier<'_> {
         let kind = quote.signature.certification_data_type;
         let right = kind == quote::CERTIFICATION_PCK_CHAIN;
         let expected = "type 5 (PCK certificate chain)";
-        self.recorder.check(
-            Id::QuoteCertificationType,
-            right,
-            Fault::Evidence,
-            expected,
-            format!("type {kind}"),
-        );
+        let found = quote::certification_data_name(kind);
+        self.recorder.check(Id::QuoteCertificationType, right, Fault::Evidence, expected, found);
+        if matches!(kind, 1..=3) {
+            self.recorder.advise(Id::QuoteCertificationType, NO_PCK_CERTIFICATE);
+        }
         Some(quote)
     }
 
@@ -191,13 +187,13 @@ impl Verifier<'_> {
         let fault = Fault::Evidence;
         let (version, key_type) = (header.version, header.attestation_key_type);
         let readable = version == quote::VERSION && key_type == quote::ATTESTATION_KEY_ECDSA_P256;
-        self.recorder.check(
-            Id::QuoteVersion,
-            version == quote::VERSION,
-            fault,
-            "version 3",
-            format!("version {version}"),
-        );
+        let other = quote::other_quote(header);
+        let found = other.clone().unwrap_or_else(|| format!("version {version}"));
+        self.recorder.check(Id::QuoteVersion, other.is_none(), fault, "version 3", found);
+        if let Some(other) = other {
+            let advice = format!("this is {other}; SGX quotes of version 3 are read here, and no others");
+            self.recorder.advise(Id::QuoteVersion, advice);
+        }
         let right = key_type == quote::ATTESTATION_KEY_ECDSA_P256;
         self.recorder.check(
             Id::QuoteKeyType,
@@ -225,8 +221,14 @@ impl Verifier<'_> {
     fn read_collateral<'c>(
         &mut self,
         collateral: Option<Result<&'c Collateral, &Error>>,
+        has_quote: bool,
     ) -> Option<&'c Collateral> {
         match collateral {
+            None if has_quote => {
+                let expected = "collateral for the quote";
+                self.recorder.fail(Id::CollateralFormat, Fault::Collateral, expected, "none");
+                None
+            }
             None => {
                 self.recorder.skip(Id::CollateralFormat, NO_COLLATERAL);
                 None
@@ -309,13 +311,10 @@ impl Verifier<'_> {
 
     /// The PCK chain is the certification data of type 5: PEM, and perhaps one NUL at the end.
     fn read_pck_chain(&mut self, quote: &Quote) -> Option<Chain> {
-        let tail = &quote.signature;
-        if tail.certification_data_type != quote::CERTIFICATION_PCK_CHAIN {
+        let Ok(pem) = quote.pck_chain() else {
             chain::PCK.skip(self.recorder, "the certification data is not a PCK chain");
             return None;
-        }
-        let data = tail.certification_data.as_slice();
-        let pem = data.strip_suffix(&[0]).unwrap_or(data);
+        };
         Chain::read(&chain::PCK, pem, &mut self.store, self.recorder)
     }
 
@@ -329,7 +328,13 @@ impl Verifier<'_> {
         match anchor {
             Some(kind) => self.recorder.pass(Id::PckRoot, format!("{kind}, SHA-256 {hex}")),
             None => {
-                let what = if simulated { "the root of a simulator" } else { "another root" };
+                let what = match simulated {
+                    true => "the root of a simulator",
+                    false if has_intels_key(chain.root()) => {
+                        "another certificate of Intel's root key than the two that are pinned"
+                    }
+                    false => "another root",
+                };
                 let expected = "a root that is pinned here";
                 self.recorder.fail(Id::PckRoot, Fault::Evidence, expected, format!("{what}, SHA-256 {hex}"));
             }
@@ -389,13 +394,13 @@ impl Verifier<'_> {
     /// `same_as` is the CA of the chain under judgement, whose list this has to be.
     fn crl(
         &mut self,
-        hex: &str,
+        text: &str,
         ids: &CrlIds,
         issuer: Option<&Certificate>,
         same_as: Option<&Certificate>,
     ) -> Option<Crl> {
         let fault = Fault::Collateral;
-        let read = collateral::from_hex("CRL", hex).and_then(|der| Crl::parse(&der));
+        let read = collateral::crl_der(text).and_then(|der| Crl::parse(&der));
         let crl = match read {
             Ok(crl) => crl,
             Err(error) => {
@@ -515,9 +520,12 @@ impl Verifier<'_> {
             return false;
         };
         let fault = Fault::Collateral;
-        let signed = collateral::from_hex("signature", signature)
-            .is_ok_and(|signature| signature::verify_fixed(&key, text.as_bytes(), &signature));
-        let found = if signed { "valid" } else { "not valid" };
+        let (signed, found) = match collateral::from_hex("signature", signature) {
+            Ok(raw) if raw.len() != 64 => (false, format!("{} bytes, where a signature has 64", raw.len())),
+            Ok(raw) if signature::verify_fixed(&key, text.as_bytes(), &raw) => (true, "valid".to_owned()),
+            Ok(_) => (false, "not valid".to_owned()),
+            Err(error) => (false, error.to_string()),
+        };
         self.recorder.check(id, signed, fault, "a valid signature over the text as carried", found)
     }
 

@@ -181,8 +181,7 @@ impl fmt::Display for Source {
 pub fn says_simulated(quote: &[u8]) -> bool {
     let leaf = || {
         let quote = Quote::parse(quote).ok()?;
-        let chain = &quote.signature.certification_data;
-        let chain = chain_from_pem(chain.strip_suffix(&[0]).unwrap_or(chain)).ok()?;
+        let chain = chain_from_pem(quote.pck_chain().ok()?).ok()?;
         Certificate::parse(chain.first()?).ok()
     };
     leaf().is_some_and(|pck| pck.extension(&SIMULATION_MARKER).is_some())

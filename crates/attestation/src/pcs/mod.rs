@@ -22,7 +22,6 @@ pub use tls::PinnedCertificate;
 
 use crate::certificate::{Certificate, chain_from_pem};
 use crate::pck::{SGX_EXTENSION, SgxExtension};
-use crate::quote::CERTIFICATION_PCK_CHAIN;
 use crate::{Collateral, Error, Quote};
 use answer::{Answer, Part};
 use cache::Cache;
@@ -441,23 +440,12 @@ enum Failure {
 /// FMSPC and CA of the machine that made a quote, as its own PCK certificate says: nothing of that is verified here.
 ///
 /// # Errors
-/// [`Error::Malformed`] where the quote carries no PCK certificate that can be read.
+/// [`Error::NoPckCertificate`] where the quote carries no PCK certificate chain, [`Error::Malformed`] where it cannot be
+/// read.
 pub fn platform_of(quote: &Quote) -> Result<([u8; 6], PckCa), Error> {
     let wrong =
         |expected: &str, found: &str| Error::malformed("PCK certificate in the quote", expected, found);
-    let kind = quote.signature.certification_data_type;
-    if kind != CERTIFICATION_PCK_CHAIN {
-        let found = match kind {
-            1..=3 => format!(
-                "certification data type {kind}, an identifier of the platform: the machine that made the quote found no PCK certificate"
-            ),
-            _ => format!("certification data type {kind}"),
-        };
-        return Err(wrong("certification data type 5, the chain of the PCK certificate", &found));
-    }
-    let pem = &quote.signature.certification_data;
-    let pem = pem.strip_suffix(&[0]).unwrap_or(pem);
-    let chain = chain_from_pem(pem)?;
+    let chain = chain_from_pem(quote.pck_chain()?)?;
     let leaf = chain.first().ok_or_else(|| wrong("a certificate", "none"))?;
     let pck = Certificate::parse(leaf)?;
     let extension = pck.extension(&SGX_EXTENSION).ok_or_else(|| wrong("the SGX extension", "none"))?;

@@ -6,11 +6,12 @@
 
 use super::cbor::Reader;
 use super::{
-    EVIDENCE, LEGACY_QUOTE_OID, MAX_CERTIFICATE_BYTES, MAX_CLAIMS_BYTES, MAX_QUOTE_BYTES,
-    TAGGED_EVIDENCE_OID, TAGGED_EVIDENCE_TAG, spki_sha256,
+    EVIDENCE, FILE, LEGACY_QUOTE_OID, MAX_CERTIFICATE_BYTES, MAX_CLAIMS_BYTES, MAX_QUOTE_BYTES,
+    MISSPELT_LEGACY_QUOTE_OID, TAGGED_EVIDENCE_OID, TAGGED_EVIDENCE_TAG, spki_sha256,
 };
 use crate::Error;
-use crate::certificate::{Signed, single_from_pem, timestamp};
+use crate::certificate::{Signed, check_number_of_extensions, single_from_pem, timestamp};
+use crate::recognise::{Kind, kind_of, without_bom};
 use der::{Decode, Reader as _, SliceReader};
 use jiff::Timestamp;
 use ring::signature;
@@ -92,19 +93,25 @@ impl RatlsCertificate {
             return Err(malformed("one signature algorithm", "two different ones"));
         }
 
+        check_number_of_extensions(WHAT, &tbs)?;
         let mut seen = BTreeSet::new();
-        let (mut evidence, mut legacy, mut hosts) = (None, None, Vec::new());
+        let (mut evidence, mut legacy, mut hosts, mut foreign) = (None, None, Vec::new(), None);
         for extension in tbs.extensions().into_iter().flatten() {
             let oid = extension.extn_id.to_string();
             let value = extension.extn_value.as_bytes();
             match oid.as_str() {
                 TAGGED_EVIDENCE_OID => evidence = Some(value),
-                LEGACY_QUOTE_OID => legacy = Some(value),
+                LEGACY_QUOTE_OID | MISSPELT_LEGACY_QUOTE_OID => {
+                    if legacy.is_some_and(|other| other != value) {
+                        return Err(self::evidence("one quote in the older extension", "two different ones"));
+                    }
+                    legacy = Some(value);
+                }
                 SUBJECT_ALT_NAME => hosts = parse_hosts(value)?,
                 other if extension.critical && !KNOWN_CRITICAL.contains(&other) => {
                     return Err(malformed("no unknown critical extension", other));
                 }
-                _ => {}
+                other => foreign = foreign.or(maker_of(other)),
             }
             if !seen.insert(oid) {
                 return Err(malformed("each extension once", format!("{} twice", extension.extn_id)));
@@ -118,7 +125,7 @@ impl RatlsCertificate {
             (None, Some(quote)) => (quote.to_vec(), Binding::Legacy),
             (None, None) => {
                 let expected = format!("a quote in extension {TAGGED_EVIDENCE_OID} or {LEGACY_QUOTE_OID}");
-                return Err(Error::malformed(EVIDENCE, expected, "none"));
+                return Err(self::evidence(expected, foreign.unwrap_or("none")));
             }
         };
         Error::check_size("quote in the RA-TLS certificate", &quote, MAX_QUOTE_BYTES)?;
@@ -150,6 +157,18 @@ impl RatlsCertificate {
         Self::parse(&single_from_pem(pem)?)
     }
 
+    /// Reads a certificate file, PEM or DER, with or without a byte order mark.
+    ///
+    /// # Errors
+    /// As [`Self::parse`]; a file of another kind is called by its name, as [`FILE`].
+    pub fn from_file(file: &[u8]) -> Result<Self, Error> {
+        match kind_of(file) {
+            Kind::CertificatePem => Self::from_pem(without_bom(file)),
+            Kind::CertificateDer | Kind::Binary => Self::parse(file),
+            other => Err(Error::malformed(FILE, "a certificate in PEM or DER", other.to_string())),
+        }
+    }
+
     /// The certificate in PEM (RFC 7468).
     pub fn to_pem(&self) -> String {
         pem_rfc7468::encode_string("CERTIFICATE", pem_rfc7468::LineEnding::LF, &self.der).unwrap_or_default()
@@ -167,6 +186,22 @@ impl RatlsCertificate {
             };
         let key = signature::UnparsedPublicKey::new(algorithm, &self.ec_point);
         self.issuer_is_subject && key.verify(&self.tbs_der, &self.signature).is_ok()
+    }
+}
+
+/// Whose an extension is that carries evidence in a form which is not read here, or that marks another certificate.
+fn maker_of(oid: &str) -> Option<&'static str> {
+    match oid {
+        "1.2.840.113741.1.13.1" => Some(
+            "extension 1.2.840.113741.1.13.1, of Intel: this is a PCK certificate, or one of Intel's attested TLS library",
+        ),
+        oid if oid.starts_with("1.3.6.1.4.1.311.105.") => {
+            Some("an extension below 1.3.6.1.4.1.311.105, as Open Enclave, EGo and MarbleRun write it")
+        }
+        oid if oid.starts_with("1.2.840.113741.1337.") => {
+            Some("another extension below 1.2.840.113741.1337, as RA-TLS with EPID quotes had them")
+        }
+        _ => None,
     }
 }
 

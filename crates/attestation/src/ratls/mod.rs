@@ -7,7 +7,8 @@
 //!   The quote's report data is SHA-256 of the claims bytes as carried, then 32 zero bytes; the claims hold the hash of the
 //!   certificate's key ([`Claims`]).
 //! * *legacy* (read only): extension 1.2.840.113741.1337.6 holding the raw quote, whose report data starts with the hash of
-//!   the key itself.
+//!   the key itself. Gramine before 1.8 wrote its OID as 0.6.9.42.840.113741.1337.6 (tag and length of the DER are part of
+//!   the content), which is read as the same.
 //!
 //! Nothing here is trusted and nothing here judges: parsing tells what a certificate says, [`crate::verify`] whether that
 //! is true. A parsed certificate's signature has not been checked unless
@@ -31,6 +32,10 @@ use sha2::{Digest, Sha256};
 pub const TAGGED_EVIDENCE_OID: &str = "2.23.133.5.4.9";
 /// Extension of the legacy form: a raw SGX quote.
 pub const LEGACY_QUOTE_OID: &str = "1.2.840.113741.1337.6";
+/// The same as Gramine wrote it before version 1.8: the DER of [`LEGACY_QUOTE_OID`] taken for the content of an OID.
+pub const MISSPELT_LEGACY_QUOTE_OID: &str = "0.6.9.42.840.113741.1337.6";
+/// What an [`Error::Malformed`](crate::Error::Malformed) names where a file is no certificate at all.
+pub const FILE: &str = "RA-TLS certificate file";
 /// What an [`Error::Malformed`](crate::Error::Malformed) names where the certificate is in order and the evidence in it is
 /// not, or is not there.
 pub const EVIDENCE: &str = "RA-TLS evidence";

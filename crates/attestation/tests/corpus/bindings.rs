@@ -7,6 +7,11 @@ use rcgen::{CustomExtension, KeyPair};
 use super::draft::{Draft, NONCE, hours};
 use super::{Form, Mutant, der, mutant};
 
+/// The older extension.
+pub const LEGACY: [u64; 6] = [1, 2, 840, 113_741, 1337, 6];
+/// The same as Gramine wrote it before version 1.8.
+pub const MISSPELT_LEGACY: [u64; 8] = [0, 6, 9, 42, 840, 113_741, 1337, 6];
+
 pub fn mutants() -> Vec<Mutant> {
     [certificates(), claims(), legacy(), evidence()].into_iter().flatten().collect()
 }
@@ -143,6 +148,27 @@ fn legacy() -> Vec<Mutant> {
         .in_form(Form::Legacy)
     };
     vec![
+        mutant("legacy-certificate-with-two-quotes", Id::CertQuote, |d| {
+            let (one, other) = (d.quote.to_bytes(), d.quote_over([1; 64]).to_bytes());
+            let quote = |oid: &[u64], quote| CustomExtension::from_oid_content(oid, quote);
+            d.certificate = d.issue_with(vec![quote(&LEGACY, one), quote(&MISSPELT_LEGACY, other)]);
+        })
+        .in_form(Form::Legacy),
+        mutant("legacy-certificate-of-older-gramine-of-another-key", Id::BindingPublicKey, |d| {
+            let quote = d.quote_over([0; 64]).to_bytes();
+            d.certificate = d.issue_with(vec![CustomExtension::from_oid_content(&MISSPELT_LEGACY, quote)]);
+        })
+        .in_form(Form::Legacy),
+        mutant("certificate-of-open-enclave", Id::CertQuote, |d| {
+            let oid = [1, 3, 6, 1, 4, 1, 311, 105, 1];
+            let report = d.quote.to_bytes();
+            d.certificate = d.issue_with(vec![CustomExtension::from_oid_content(&oid, report)]);
+        })
+        .in_form(Form::Legacy),
+        mutant("certificate-of-a-machine", Id::CertQuote, |d| {
+            d.certificate = d.machine.pck.certificate.clone();
+        })
+        .in_form(Form::Legacy),
         data("legacy-certificate-of-another-key", |d| d[0] ^= 1),
         data("legacy-certificate-binds-nothing", |d| *d = [0; 64]),
         data("legacy-certificate-binds-in-the-second-half", |d| d.rotate_left(32)),
@@ -163,6 +189,19 @@ fn evidence() -> Vec<Mutant> {
         file("evidence-empty", ""),
         file("evidence-empty-object", "{}"),
         file("evidence-array", "[]"),
+        file("evidence-is-a-certificate", "-----BEGIN CERTIFICATE-----\nAwAC\n-----END CERTIFICATE-----\n"),
+        file("evidence-is-collateral", r#"{"pck_crl": ""}"#),
+        file("evidence-is-live-evidence", r#"{"version": 1, "certificate": "", "quote": "", "claims": ""}"#),
+        file("evidence-is-a-hex-quote", "0300020000000000"),
+        with("evidence-unknown-field", Id::EvidenceFormat, |d| {
+            let json = d.to_evidence().replacen('{', "{\"more\": 1,", 1);
+            d.evidence_file = Some(json.into());
+        }),
+        with("evidence-unknown-field-of-the-collateral-twice", Id::EvidenceFormat, |d| {
+            let json = d.to_evidence();
+            d.evidence_file =
+                Some(json.replacen("\"pck_crl\"", "\"more\": 1, \"more\": 1, \"pck_crl\"", 1).into());
+        }),
         with("evidence-nonce-of-another-request", Id::BindingNonce, |d| d.expected.nonce = Some(vec![8; 32])),
         with("evidence-nonce-shortened", Id::BindingNonce, |d| d.expected.nonce = Some(NONCE[..31].to_vec())),
         with("evidence-certificate-without-a-quote", Id::CertQuote, |d| {

@@ -59,6 +59,20 @@ fn text() -> Vec<Mutant> {
             // ecdsa-with-SHA384 inside, ecdsa-with-SHA256 outside.
             d.reissue_pck(|tbs| der::edit(tbs, |fields| *fields[2].last_mut().unwrap() = 3));
         }),
+        mutant("pck-leaf-33-extensions", Id::PckFormat, |d| {
+            d.reissue_pck(|tbs| {
+                der::edit(tbs, |fields| {
+                    der::edit(fields.last_mut().unwrap(), |inside| {
+                        der::edit(&mut inside[0], |extensions| {
+                            for number in 0..33 - extensions.len() as u8 {
+                                let oid = der::element(6, &[0x2a, 3, 4, number]);
+                                extensions.push(der::constructed(0x30, &[oid, der::element(4, &[5, 0])]));
+                            }
+                        });
+                    });
+                });
+            });
+        }),
         mutant("pck-leaf-malformed-key-usage", Id::PckFormat, |d| {
             d.reissue_pck(|tbs| edit_extension(tbs, [0x55, 0x1d, 0x0f], |value| *value = vec![0x05, 0]));
         }),

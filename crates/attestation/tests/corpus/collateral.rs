@@ -36,7 +36,16 @@ fn object() -> Vec<Mutant> {
         file("collateral-truncated", |j| j.truncate(j.len() / 2)),
         file("collateral-twice", |j| *j = j.repeat(2)),
         file("collateral-field-missing", |j| *j = j.replace("\"pck_crl\"", "\"pck_crl_\"")),
-        file("collateral-field-unknown", |j| *j = j.replacen('{', "{\"more\": \"\",", 1)),
+        file("collateral-unknown-field-twice", |j| *j = j.replacen('{', "{\"more\": 1, \"more\": 2,", 1)),
+        file("collateral-is-a-certificate", |j| *j = "-----BEGIN CERTIFICATE-----\nAwAC\n".into()),
+        file("collateral-is-tcb-info", |j| *j = r#"{"tcbInfo": {}, "signature": ""}"#.into()),
+        mutant("collateral-pck-chain-in-place-of-the-quotes", Id::QuoteCertificationType, |d| {
+            // Other tools take the chain from here where the quote has none.
+            let chain = pem_chain(&d.machine.pck_chain);
+            d.collateral_file = Some(with_field(d, "pck_certificate_chain", chain.into()));
+            d.quote.signature.certification_data_type = 3;
+            d.quote.signature.certification_data = vec![7; 404];
+        }),
         file("collateral-field-twice", |j| *j = j.replacen('{', "{\"pck_crl\": \"\",", 1)),
         file("collateral-field-null", |j| {
             let start = j.find("\"pck_crl\": ").unwrap() + "\"pck_crl\": ".len();
@@ -48,6 +57,12 @@ fn object() -> Vec<Mutant> {
             d.collateral.pck_crl_issuer_chain = " ".repeat(attestation::collateral::MAX_LEN);
         }),
     ]
+}
+
+/// The collateral's JSON with one more field in front.
+pub fn with_field(d: &Draft, name: &str, value: serde_json::Value) -> Vec<u8> {
+    let field = format!("{{{}: {value},", serde_json::json!(name));
+    d.collateral.to_json().replacen('{', &field, 1).into_bytes()
 }
 
 /// Puts another certificate of the signer's key into one of the two chains.
@@ -179,7 +194,7 @@ fn signature(of_tcb: bool) -> Vec<Mutant> {
         edit("signature-empty", |_, s| s.clear()),
         edit("signature-63-bytes", |_, s| s.truncate(126)),
         edit("signature-65-bytes", |_, s| s.push_str("00")),
-        edit("signature-upper-case", |_, s| *s = s.to_uppercase()),
+        edit("signature-not-hex", |_, s| s.replace_range(..1, "g")),
         edit("signature-zero", |_, s| *s = "00".repeat(64)),
         edit("signature-flipped-bit", |_, s| {
             let mut raw = hex::decode(&*s).unwrap();
@@ -209,7 +224,11 @@ fn tcb_info() -> Vec<Mutant> {
         })
     };
     vec![
-        text("unknown-field", "{", r#"{"more":1,"#),
+        text("unknown-field-that-could-decide", "{", r#"{"tcbStatusReason":"x","#),
+        text("unknown-field-of-revocation", "{", r#"{"revoked":true,"#),
+        text("unknown-field-with-an-odd-name", "{", "{\"n\u{43e}te\":1,"),
+        text("unknown-field-twice", "{", r#"{"more":1,"more":1,"#),
+        text("field-in-another-case-beside-it", "{", r#"{"Version":3,"#),
         text("unknown-field-in-a-level", r#"{"tcb":"#, r#"{"more":1,"tcb":"#),
         text("unknown-field-in-the-versions", r#""pcesvn""#, r#""tdxtcbcomponents":[],"pcesvn""#),
         text("unknown-field-in-a-component", r#"{"svn":11}"#, r#"{"svn":11,"more":1}"#),
@@ -272,7 +291,12 @@ fn qe_identity() -> Vec<Mutant> {
         })
     };
     vec![
-        text("unknown-field", "{", r#"{"more":1,"#),
+        text("unknown-field-of-the-report", "{", r#"{"isvextprodid":1,"#),
+        text("unknown-mask", "{", r#"{"reportDataMask":"00","#),
+        text("unknown-field-in-a-level", r#"{"tcb":"#, r#"{"more":1,"tcb":"#),
+        text("unknown-field-beside-isvsvn", r#"{"isvsvn":8}"#, r#"{"isvsvn":8,"more":1}"#),
+        text("unknown-field-twice", "{", r#"{"more":1,"more":1,"#),
+        text("field-in-another-case-beside-it", "{", r#"{"mrSigner":"00","#),
         text("field-twice", "{", r#"{"id":"QE","#),
         text("mrsigner-missing", r#""mrsigner":"#, r#""mrsignerr":"#),
         text("isvsvn-in-an-array", r#"{"isvsvn":8}"#, "[8]"),

@@ -129,8 +129,9 @@ fn lists(of_root: bool) -> Vec<Mutant> {
     vec![
         text("empty", String::clear),
         text("not-hex", |t| t.replace_range(..1, "x")),
-        text("upper-case-hex", |t| *t = t.to_uppercase()),
-        text("in-pem", |t| *t = "-----BEGIN X509 CRL-----\n-----END X509 CRL-----\n".into()),
+        text("odd-digits", |t| t.push('0')),
+        text("in-broken-base64", |t| *t = "MI!".into()),
+        text("in-empty-pem", |t| *t = "-----BEGIN X509 CRL-----\n-----END X509 CRL-----\n".into()),
         text("truncated", |t| t.truncate(t.len() - 2)),
         text("trailing-byte", |t| t.push_str("00")),
         // TBSCertList: version, algorithm, issuer, thisUpdate, nextUpdate, [0] extensions.
@@ -142,6 +143,11 @@ fn lists(of_root: bool) -> Vec<Mutant> {
         }),
         signed("unknown-critical-extension", |fields| {
             add_extension(fields, &[0x55, 0x1d, 0x7f], true, &[5, 0])
+        }),
+        signed("seventeen-extensions", |fields| {
+            for number in 0..17 {
+                add_extension(fields, &[0x2a, 3, 4, number], false, &[5, 0]);
+            }
         }),
         signed("extension-twice", |fields| {
             der::edit(fields.last_mut().unwrap(), |inside| {

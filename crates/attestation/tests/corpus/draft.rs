@@ -378,23 +378,29 @@ impl Draft {
 
     // ---- the end
 
+    /// The evidence file of this draft.
+    pub fn to_evidence(&self) -> String {
+        let evidence = Evidence {
+            certificate: self.certificate.clone(),
+            quote: self.quote_file.clone().unwrap_or_else(|| self.quote.to_bytes()),
+            claims: self.claims_bytes.clone(),
+            nonce: self.nonce.clone(),
+            collateral: self.collateral.clone(),
+            arguments: self.arguments.clone(),
+        };
+        evidence.to_json()
+    }
+
     /// The case.
     pub fn finish(self, name: String, fails: Vec<Id>) -> Case {
-        let quote = self.quote_file.unwrap_or_else(|| self.quote.to_bytes());
-        let collateral = self.collateral_file.unwrap_or_else(|| self.collateral.to_json().into_bytes());
+        let quote = self.quote_file.clone().unwrap_or_else(|| self.quote.to_bytes());
+        let collateral =
+            self.collateral_file.clone().unwrap_or_else(|| self.collateral.to_json().into_bytes());
         let (subject, collateral) = match self.form {
             Form::Quote => (quote, (!self.without_collateral).then_some(collateral)),
             Form::Certificate | Form::Legacy => (self.certificate, Some(collateral)),
             Form::Evidence => {
-                let evidence = Evidence {
-                    certificate: self.certificate,
-                    quote,
-                    claims: self.claims_bytes,
-                    nonce: self.nonce,
-                    collateral: self.collateral,
-                    arguments: self.arguments,
-                };
-                (self.evidence_file.unwrap_or_else(|| evidence.to_json().into_bytes()), None)
+                (self.evidence_file.clone().unwrap_or_else(|| self.to_evidence().into_bytes()), None)
             }
         };
         Case {

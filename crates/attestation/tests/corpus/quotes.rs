@@ -1,7 +1,7 @@
 //! Defects of the quote itself.
 
 use attestation::checks::Id;
-use attestation::quote::{HEADER_LEN, MAX_LEN, SIGNED_LEN};
+use attestation::quote::{HEADER_LEN, MAX_LEN, SIGNED_LEN, TEE_TDX};
 use attestation::report::{FLAG_DEBUG, FLAG_EINITTOKEN_KEY, FLAG_INIT, FLAG_MODE64BIT, FLAG_PROVISION_KEY};
 
 use super::draft::{Draft, MRENCLAVE, authority};
@@ -22,12 +22,40 @@ fn forms() -> Vec<Mutant> {
         file("quote-pem-of-a-certificate", b"-----BEGIN CERTIFICATE-----\nAwAC\n-----END CERTIFICATE-----\n"),
         file("quote-pem-without-end", b"-----BEGIN SGX QUOTE-----\nAwAC\n"),
         file("quote-pem-two-labels", b"-----BEGIN SGX QUOTE-----\nAwAC\n-----END QUOTE-----\n"),
+        file("quote-is-a-private-key", b"-----BEGIN PRIVATE KEY-----\nAwAC\n-----END PRIVATE KEY-----\n"),
+        file("quote-is-an-evidence-file", b"{\"certificate\": \"\", \"quote\": \"\", \"collateral\": {}}"),
+        file("quote-in-hex-with-an-odd-number-of-digits", b"0x030"),
+        file("quote-in-utf-16", b"\xff\xfe0\x003\x00"),
+        file("quote-is-compressed", b"\x1f\x8b\x08\x00"),
+        mutant("quote-is-a-certificate-in-der", Id::QuoteFormat, |d| {
+            d.quote_file = Some(d.authority.root.certificate.clone());
+        }),
+        mutant("quote-behind-an-unknown-header", Id::QuoteFormat, |d| {
+            d.quote_file = Some([vec![7; 28], d.quote.to_bytes()].concat());
+        }),
+        mutant("quote-behind-an-open-enclave-header-of-another-length", Id::QuoteFormat, |d| {
+            let mut report = open_enclave_report(&d.quote.to_bytes());
+            report[8] ^= 1;
+            d.quote_file = Some(report);
+        }),
+        mutant("quote-behind-two-open-enclave-headers", Id::QuoteVersion, |d| {
+            d.quote_file = Some(open_enclave_report(&open_enclave_report(&d.quote.to_bytes())));
+        })
+        .also(&[Id::QuoteKeyType, Id::QuoteTeeType]),
         mutant("quote-too-large", Id::QuoteFormat, |d| {
             let mut bytes = d.quote.to_bytes();
             bytes.resize(MAX_LEN + 1, 0);
             d.quote_file = Some(bytes);
         }),
     ]
+}
+
+/// A report as Open Enclave writes it: version 1, type 2, length, then the quote.
+pub fn open_enclave_report(quote: &[u8]) -> Vec<u8> {
+    let mut report = vec![1, 0, 0, 0, 2, 0, 0, 0];
+    report.extend((quote.len() as u64).to_le_bytes());
+    report.extend(quote);
+    report
 }
 
 fn header() -> Vec<Mutant> {
@@ -47,7 +75,13 @@ fn header() -> Vec<Mutant> {
             d.edit_quote(|q| q.header.version = version);
         }));
     }
-    for kind in [0, 1, 4, 6] {
+    for (version, name) in [(4, "quote-of-tdx-version-4"), (5, "quote-of-tdx-version-5")] {
+        let mutant = mutant(name, Id::QuoteVersion, move |d| {
+            d.edit_quote(|q| (q.header.version, q.header.tee_type) = (version, TEE_TDX));
+        });
+        mutants.push(mutant.also(&[Id::QuoteTeeType]));
+    }
+    for kind in [0, 1, 2, 3, 4, 6, 7] {
         mutants.push(mutant(
             format!("quote-certification-data-type-{kind}"),
             Id::QuoteCertificationType,
@@ -77,6 +111,7 @@ fn lengths() -> Vec<Mutant> {
         bytes("quote-less-than-a-header", |b| b.truncate(HEADER_LEN - 1)),
         bytes("quote-signed-part-only", |b| b.truncate(SIGNED_LEN)),
         bytes("quote-one-byte-more", |b| b.push(0)),
+        bytes("quote-two-bytes-more", |b| b.extend([0, 1])),
         bytes("quote-twice", |b| b.extend(b.clone())),
         bytes("quote-signature-length-lower", |b| b[SIGNATURE] = b[SIGNATURE].wrapping_sub(1)),
         bytes("quote-signature-length-huge", |b| b[SIGNATURE..SIGNATURE + 4].fill(0xff)),
