@@ -76,7 +76,7 @@ fn recorded_door(args: &Args, target: &Target) -> anyhow::Result<Forwarder> {
         .into());
     }
     let path = args.cert.as_deref().ok_or_else(|| Failure::usage("name a certificate or a fingerprint"))?;
-    let certificate = RatlsCertificate::from_pem(&files::read(path)?)
+    let certificate = RatlsCertificate::from_file(&files::read(path)?)
         .hint("name with --cert the ratls.pem that `mse home verify` wrote")?;
     let record = nodes::records()?.by_certificate(&certificate.der)?.ok_or_else(|| {
         Failure::refused(format!("no verification of {} is recorded here", path.display()))

@@ -108,11 +108,18 @@ pub fn print(judgement: &Judgement, format: Format) -> anyhow::Result<()> {
                 if let Some(fault) = check.fault {
                     out!("        at fault: {fault:?}")?;
                 }
+                if let Some(hint) = &check.hint {
+                    out!("        hint: {}", printable(hint, ""))?;
+                }
             }
         }
     }
     if !skipped.is_empty() {
         out!("skip  not asked for, or not to be judged: {}", skipped.join(", "))?;
+    }
+    if !judgement.passed_over().is_empty() {
+        let names = printable(&judgement.passed_over().join(", "), "");
+        out!("note  unknown fields that cannot change the verdict were ignored: {names}")?;
     }
     if let Some(tcb) = judgement.tcb() {
         out!("TCB status: {} (level of {})", tcb.status, tcb.date)?;
@@ -189,5 +196,8 @@ pub fn refusal(judgement: &Judgement) -> Failure {
             "this enclave is simulated; only --allow-simulated, or --simulated-root with the root of its installation, accepts one",
         );
     }
-    failure
+    match &check.hint {
+        Some(hint) => failure.hint(printable(hint, "")),
+        None => failure,
+    }
 }

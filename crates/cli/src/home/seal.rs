@@ -44,7 +44,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
         secrets: args.secrets.as_deref().map(json_object).transpose()?,
         code_key: args.code_key.as_deref().map(code_key).transpose()?,
     };
-    let certificate = RatlsCertificate::from_pem(&files::read(&args.cert)?)
+    let certificate = RatlsCertificate::from_file(&files::read(&args.cert)?)
         .hint("name with --cert the ratls.pem that `mse home verify` wrote")?;
     let sealed = if args.unverified {
         output::warn("UNVERIFIED: nothing says that this certificate belongs to an enclave");

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
+use attestation::quote::{After, certification_data_name};
 use attestation::ratls::{Binding, Claims, RatlsCertificate};
+use attestation::recognise::{Kind, kind_of};
 use attestation::report::EnclaveReport;
 use attestation::{Evidence, Quote};
 use serde_json::{Map, Value, json};
@@ -37,18 +39,17 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
 }
 
 fn recognise(bytes: &[u8]) -> anyhow::Result<Value> {
-    let start = bytes.trim_ascii_start();
-    if start.starts_with(b"{") {
-        return evidence(&Evidence::from_json(bytes)?);
+    match kind_of(bytes) {
+        Kind::Evidence => evidence(&Evidence::from_json(bytes)?),
+        Kind::CertificatePem | Kind::CertificateDer => certificate(&RatlsCertificate::from_file(bytes)?),
+        _ => {
+            let mut tree = quote(&Quote::recognise(bytes)?)?;
+            if Quote::is_open_enclave_report(bytes) {
+                tree["quote"]["behind"] = json!("an Open Enclave header of 16 bytes");
+            }
+            Ok(tree)
+        }
     }
-    if start.starts_with(b"-----BEGIN CERTIFICATE-----") {
-        return certificate(&RatlsCertificate::from_pem(bytes)?);
-    }
-    // DER: a SEQUENCE with a length of two bytes. No quote begins so: its first bytes are its version.
-    if bytes.starts_with(&[0x30, 0x82]) {
-        return certificate(&RatlsCertificate::parse(bytes)?);
-    }
-    quote(&Quote::recognise(bytes)?)
 }
 
 fn evidence(evidence: &Evidence) -> anyhow::Result<Value> {
@@ -115,14 +116,16 @@ fn claims(bytes: &[u8]) -> Value {
 }
 
 fn quote(bytes: &[u8]) -> anyhow::Result<Value> {
-    let quote = Quote::parse(bytes)?;
+    let (quote, left) = Quote::parse_prefix(bytes)?;
+    let after = After::of(bytes, left);
     let header = &quote.header;
     let signature = &quote.signature;
     let certificates =
         String::from_utf8_lossy(&signature.certification_data).matches("BEGIN CERTIFICATE").count();
     Ok(json!({
         "quote": {
-            "length": bytes.len(),
+            "length": after.length,
+            "after_the_quote": after.advice(),
             "header": {
                 "version": header.version,
                 "attestation_key_type": header.attestation_key_type,
@@ -137,7 +140,7 @@ fn quote(bytes: &[u8]) -> anyhow::Result<Value> {
             "attestation_key": hex::encode(signature.attestation_key),
             "qe_auth_data": hex::encode(&signature.qe_auth_data),
             "certification_data": {
-                "type": signature.certification_data_type,
+                "type": certification_data_name(signature.certification_data_type),
                 "length": signature.certification_data.len(),
                 "certificates": certificates,
             },

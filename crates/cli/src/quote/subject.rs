@@ -138,10 +138,7 @@ impl SubjectArgs {
             Kind::Evidence if !choice.overrules_evidence() => return Ok(None),
             Kind::Evidence => Evidence::from_json(bytes).ok().map(|evidence| evidence.quote),
             Kind::Quote => Quote::recognise(bytes).ok(),
-            Kind::Certificate => RatlsCertificate::from_pem(bytes)
-                .or_else(|_| RatlsCertificate::parse(bytes))
-                .ok()
-                .map(|certificate| certificate.quote),
+            Kind::Certificate => RatlsCertificate::from_file(bytes).ok().map(|certificate| certificate.quote),
         };
         let names_a_platform =
             |quote: &Vec<u8>| Quote::parse(quote).is_ok_and(|quote| platform_of(&quote).is_ok());
