@@ -362,7 +362,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 fn from_text(text: &str) -> Option<Vec<u8>> {
     let text = text.trim_ascii();
     match text.strip_prefix("-----BEGIN ") {
-        Some(after) => base64(&pem_body(after)?),
+        Some(after) => base64(pem_body(after)?),
         None => decode_text(text).map(|(_, raw)| raw),
     }
 }
