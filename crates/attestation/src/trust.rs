@@ -158,3 +158,20 @@ pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
     out.copy_from_slice(digest(&SHA256, bytes).as_ref());
     out
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn intels_earlier_certificate_is_pinned_and_of_the_same_key() {
+        let pem = include_bytes!("../tests/judging/intel-sgx-root-2033.pem");
+        let der = certificate::single_from_pem(pem).unwrap();
+        let earlier = Certificate::parse(&der).unwrap();
+        assert_eq!(sha256(&der), INTEL_ROOT_2033_SHA256);
+        assert!(has_intels_key(&earlier));
+        assert_eq!(TrustAnchors::intel().find(&sha256(&der)), Some(AnchorKind::Intel));
+        assert!(SimulatedRoot::from_pem(pem).unwrap_err().to_string().contains("Intel's"));
+    }
+}

@@ -5,7 +5,9 @@
 use std::path::Path;
 
 use attestation::judgement::{Fault, Outcome, Platform, Verdict};
-use attestation::{Collateral, Expected, Input, Judgement, Policy, TrustAnchors, explain, judge_bytes};
+use attestation::{
+    Collateral, Expected, Input, Judgement, Policy, Quote, TrustAnchors, explain, judge_bytes,
+};
 use jiff::Timestamp;
 
 const FIRST: &str = "2025-06-19T10:56:11Z";
@@ -192,4 +194,21 @@ fn its_state_is_explained() {
     let tolerant = explain::explain(input, Some(&collateral), &anchors, &tolerant(), &expected, at);
     assert_eq!(tolerant.days_left, Some(184));
     assert!(tolerant.to_string().contains("Days until the policy \"tolerant\" refuses: 184"), "{tolerant}");
+}
+
+#[test]
+fn the_chain_may_end_in_intels_earlier_certificate() {
+    let Some((quote, collateral)) = sample() else { return };
+    let mut read = Quote::parse(&quote).unwrap();
+    let chain = String::from_utf8(read.pck_chain().unwrap().to_vec()).unwrap();
+    let earlier = include_str!("intel-sgx-root-2033.pem");
+    let root = chain.trim_end().rfind("-----BEGIN CERTIFICATE-----").unwrap();
+    // The certification data stands outside every signature of the quote.
+    read.signature.certification_data = format!("{}{earlier}", &chain[..root]).into_bytes();
+    let judgement = judge_at(&read.to_bytes(), &collateral, &tolerant(), INSIDE);
+    assert_eq!(failed(&judgement), [""; 0]);
+    let other = earlier.replace("IQCUt8SG", "IQCUt8SH");
+    read.signature.certification_data = format!("{}{other}", &chain[..root]).into_bytes();
+    let judgement = judge_at(&read.to_bytes(), &collateral, &tolerant(), INSIDE);
+    assert!(failed(&judgement).contains(&"pck.chain.root"), "{:?}", failed(&judgement));
 }
