@@ -187,6 +187,7 @@ fn package_seeds(seeds: &mut Seeds) {
     ]));
     seeds.add("image-layer", "whiteouts", layer.clone());
     seeds.add("image-layer", "links", linked());
+    seeds.add("image-layer", "pax", extended());
     let image = tape::image(&layer);
     seeds.add("image", "oci", image.clone());
     let tests = tape::archive(&BTreeMap::from([file("test_app.py", "def test(): pass\n")]));
@@ -197,6 +198,25 @@ fn package_seeds(seeds: &mut Seeds) {
         "small",
         tape::archive(&members.map(|(name, content)| (name.to_string(), content)).into()),
     );
+}
+
+/// A layer with pax records: a global comment, a path, a size, a link from the image's root.
+fn extended() -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    let mut member = |kind, path: &str, link: &str, content: &[u8]| {
+        let mut header = tar::Header::new_ustar();
+        header.set_entry_type(kind);
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        // A target from the root on is what is wanted here, and `set_link_name` would refuse none.
+        let _ = header.set_link_name(link);
+        let _ = builder.append_data(&mut header, path, content);
+    };
+    member(tar::EntryType::XGlobalHeader, "pax_global_header", "", b"13 comment=c\n");
+    member(tar::EntryType::XHeader, "pax_header", "", b"17 path=usr/file\n10 size=4\n");
+    member(tar::EntryType::Regular, "short", "", b"data");
+    member(tar::EntryType::Link, "usr/hard", "/usr/file", b"");
+    builder.into_inner().unwrap_or_default()
 }
 
 /// A layer with a directory, a symbolic and a hard link and a long name.

@@ -6,10 +6,11 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
+use std::path::Path;
 
 use crate::code_archive::BYTES_LIMIT;
 use crate::region::Region;
-use crate::tape::{Kind, TapeReader, TapeWriter, printable};
+use crate::tape::{self, Kind, Source, TapeReader, TapeWriter, printable};
 use crate::{Error, Result, config};
 
 /// The code archive in clear.
@@ -51,6 +52,10 @@ pub(crate) struct Members {
 
 /// Finds the members of the package in `file`; their content is not looked at.
 pub(crate) fn read(file: &Region) -> Result<Members> {
+    let head = file.part(0, 512).bytes().map_err(Error::io("read", Path::new("the package")))?;
+    if let Some(found) = tape::foreign(&head) {
+        return Err(Error::Package { expected: format!("a tar of {EXPECTED}"), found: found.into() });
+    }
     let mut tape = TapeReader::new("the package", file.reader());
     let mut members: BTreeMap<&str, Region> = BTreeMap::new();
     while let Some(entry) = tape.next_entry()? {
@@ -64,6 +69,10 @@ pub(crate) fn read(file: &Region) -> Result<Members> {
             IMAGE => (IMAGE, IMAGE_LIMIT),
             CONFIG => (CONFIG, config::LIMIT as u64),
             TESTS => (TESTS, BYTES_LIMIT),
+            _ if members.is_empty() => {
+                let found = foreign(&entry.path, &mut tape)?;
+                return Err(Error::Package { expected: format!("a tar of {EXPECTED}"), found });
+            }
             _ => return refuse(EXPECTED, "something else".into()),
         };
         if entry.kind != Kind::File {
@@ -82,8 +91,11 @@ pub(crate) fn read(file: &Region) -> Result<Members> {
             return refuse("each member once", "it again".into());
         }
     }
-    let found = members.keys().copied().collect::<Vec<_>>().join(", ");
-    let refuse = || Error::Package { expected: EXPECTED.into(), found: format!("only {found}") };
+    let found = match members.len() {
+        0 => "a tar with nothing in it".to_owned(),
+        _ => format!("only {}", members.keys().copied().collect::<Vec<_>>().join(", ")),
+    };
+    let refuse = || Error::Package { expected: EXPECTED.into(), found: found.clone() };
     let (plain, encrypted) = (members.remove(CODE), members.remove(CODE_ENCRYPTED));
     if plain.is_some() && encrypted.is_some() {
         return Err(Error::Package { expected: EXPECTED.into(), found: "both code archives".into() });
@@ -95,4 +107,43 @@ pub(crate) fn read(file: &Region) -> Result<Members> {
         config: members.remove(CONFIG).ok_or_else(refuse)?,
         tests: members.remove(TESTS).ok_or_else(refuse)?,
     })
+}
+
+/// What a tar is that begins with no member of a package, but with `first`.
+fn foreign(first: &str, tape: &mut TapeReader<impl Source>) -> Result<String> {
+    let is_image =
+        |path: &str| matches!(path, "index.json" | "manifest.json" | "oci-layout" | "repositories");
+    let mut image = is_image(first);
+    while !image && let Some(entry) = tape.next_entry()? {
+        image = is_image(&entry.path);
+    }
+    Ok(match image {
+        true => "a container image, of which `mse home package` makes a package".into(),
+        false => format!("a tar of something else, which begins with `{}`", printable(first.as_bytes())),
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::tape::tests::{entry, tape};
+
+    #[test]
+    fn what_is_no_package_is_named() {
+        let file = |name: &str| entry(name.as_bytes(), b'0', 0o644, b"", b"");
+        for (bytes, found) in [
+            (b"{\"version\": 1}".to_vec(), "a JSON file"),
+            (b"\x7fELF".to_vec(), "an ELF file"),
+            (Vec::new(), "an empty file"),
+            (tape(&[]), "zeros"),
+            (tape(&[file("blobs/sha256/00"), file("index.json")]), "a container image"),
+            (tape(&[file("app.py"), file("b.py")]), "begins with `app.py`"),
+            (tape(&[file("mse.toml")]), "only mse.toml"),
+            (tape(&[file("mse.toml"), file("index.json")]), "something else"),
+        ] {
+            let error = read(&Region::from(bytes)).err().unwrap().to_string();
+            assert!(error.contains(found), "{error}");
+        }
+    }
 }

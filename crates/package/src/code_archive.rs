@@ -12,6 +12,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::ignore::Ignore;
+use crate::paths::{Paths, ROOT};
 use crate::region::Hashing;
 use crate::tape::{Entry, Kind, TapeReader, TapeWriter};
 use crate::{Error, Result};
@@ -205,26 +206,38 @@ fn walk(
     Ok(())
 }
 
-/// The paths of an archive so far, each with whether it was an entry of its own (or only a
-/// directory that some path implies), and whether it is a directory.
+/// The paths of an archive so far.
 #[derive(Default)]
-struct Seen(BTreeMap<String, (bool, bool)>);
+struct Seen(Paths<Member>);
+
+/// What an archive has at a path.
+#[derive(Default, Clone, Copy, PartialEq)]
+enum Member {
+    /// A directory that only paths name.
+    #[default]
+    Implied,
+    Directory,
+    File,
+}
 
 impl Seen {
     fn add(&mut self, path: &str, directory: bool) -> Result<(), &'static str> {
-        for (slash, _) in path.match_indices('/') {
-            let above = self.0.entry(path[..slash].to_owned()).or_insert((false, true));
-            if !above.1 {
+        let mut at = ROOT;
+        for component in path.split('/').filter(|component| !component.is_empty()) {
+            if *self.0.value(at) == Member::File {
                 return Err("a path below a file");
             }
+            at = self.0.child(at, component).unwrap_or_else(|| self.0.add(at, component));
         }
-        match self.0.get(path) {
-            None => {}
-            Some((false, true)) if directory => {}
-            Some((_, true)) if !directory => return Err("a file where a directory was"),
-            Some(_) => return Err("the same path again"),
-        }
-        self.0.insert(path.to_owned(), (true, directory));
+        let has_children = self.0.has_children(at);
+        let member = self.0.value_mut(at);
+        *member = match (*member, directory) {
+            (Member::Implied, true) => Member::Directory,
+            (Member::Implied, false) if has_children => return Err("a file where a directory was"),
+            (Member::Implied, false) => Member::File,
+            (Member::Directory, false) => return Err("a file where a directory was"),
+            (Member::Directory | Member::File, _) => return Err("the same path again"),
+        };
         Ok(())
     }
 }
@@ -331,6 +344,21 @@ mod tests {
             assert!(unpack(&bytes[..], &dest).is_err(), "{name} was unpacked");
             assert_eq!(fs::read_dir(&dest).unwrap().count(), 0, "{name} left something");
         }
+    }
+
+    #[test]
+    fn directories_that_only_paths_name_are_counted() {
+        let deep = |count: usize| {
+            let entries: Vec<_> = (0..count)
+                .flat_map(|n| {
+                    let path = format!("{n:07}/{}f\0", "a/".repeat(250));
+                    [entry(b"n", b'L', 0o644, path.as_bytes(), b""), entry(b"f", b'0', 0o644, b"", b"")]
+                })
+                .collect();
+            tape(&entries)
+        };
+        check(&deep(100)[..]).unwrap();
+        assert!(matches!(check(&deep(400)[..]), Err(Error::Limit { .. })));
     }
 
     #[test]

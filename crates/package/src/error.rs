@@ -1,8 +1,10 @@
 //! Everything that can go wrong between a project and a fingerprint.
 //!
 //! Each message says what was expected, what was found, and whose fault it is: the project's (the
-//! code provider mends it), the package's (whoever made or carried it), or this machine's.
+//! code provider mends it), the package's (whoever made or carried it), or this machine's. What a message quotes is
+//! shown without control characters: none reaches a terminal.
 
+use std::fmt::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 /// Why a project, a package, an image or an interpreter was refused.
@@ -10,7 +12,7 @@ use std::path::{Path, PathBuf};
 #[non_exhaustive]
 pub enum Error {
     /// A file or directory of this machine could not be read or written.
-    #[error("cannot {action} {}: {source}", path.display())]
+    #[error("cannot {action} {}: {source}", clean(path.display()))]
     Io {
         /// What was tried, in the infinitive: "read", "create".
         action: &'static str,
@@ -21,7 +23,7 @@ pub enum Error {
     },
 
     /// A TOML file does not parse, or has unknown or missing keys. The text carries line and column.
-    #[error("{file} is not valid: {reason}")]
+    #[error("{file} is not valid: {}", lines(reason))]
     Toml {
         /// The file's name.
         file: &'static str,
@@ -30,7 +32,7 @@ pub enum Error {
     },
 
     /// A value of `mse.toml` or `instance.toml` is not allowed.
-    #[error("{file}: `{field}` must be {expected}, found {found}")]
+    #[error("{file}: `{field}` must be {expected}, found {}", clean(found))]
     Field {
         /// The file's name.
         file: &'static str,
@@ -43,11 +45,11 @@ pub enum Error {
     },
 
     /// The node configuration inside a manifest is not what this version writes.
-    #[error("the node configuration in the manifest is not valid: {0}")]
+    #[error("the node configuration in the manifest is not valid: {}", lines(.0))]
     NodeConfig(String),
 
     /// The project lacks something, or holds something that cannot be packaged.
-    #[error("project: {} must be {expected}, found {found}", path.display())]
+    #[error("project: {} must be {expected}, found {}", clean(path.display()), clean(found))]
     Project {
         /// The file or directory of the project at fault.
         path: PathBuf,
@@ -59,7 +61,9 @@ pub enum Error {
 
     /// An archive holds an entry that is refused: `..`, a link, a device, a duplicate, ...
     #[error(
-        "{archive}: refused entry `{entry}`: expected {expected}, found {found}; whoever made the archive is at fault"
+        "{archive}: refused entry `{}`: expected {expected}, found {}; whoever made the archive is at fault",
+        clean(entry),
+        clean(found)
     )]
     Entry {
         /// Which archive: "app.tar", "image layer 3".
@@ -73,7 +77,7 @@ pub enum Error {
     },
 
     /// An archive is cut off, has trailing bytes, or is not a tar at all.
-    #[error("{archive} is damaged: expected {expected}, found {found}")]
+    #[error("{archive} is damaged: expected {expected}, found {}", clean(found))]
     Archive {
         /// Which archive.
         archive: String,
@@ -84,7 +88,7 @@ pub enum Error {
     },
 
     /// A size, a count or a ratio of expansion is beyond its limit.
-    #[error("{what} is over its limit of {limit}")]
+    #[error("{} is over its limit of {limit}", clean(what))]
     Limit {
         /// What is too large: "image layer 1, unpacked".
         what: String,
@@ -93,7 +97,7 @@ pub enum Error {
     },
 
     /// The package tar is not one.
-    #[error("package: expected {expected}, found {found}; whoever made the package is at fault")]
+    #[error("package: expected {expected}, found {}; whoever made the package is at fault", clean(found))]
     Package {
         /// What a package has.
         expected: String,
@@ -102,7 +106,12 @@ pub enum Error {
     },
 
     /// The image inside the package is not one that can be read.
-    #[error("image: {part}: expected {expected}, found {found}; whoever built the image is at fault")]
+    #[error(
+        "image: {}: expected {}, found {}; whoever built the image is at fault",
+        clean(part),
+        clean(expected),
+        clean(found)
+    )]
     Image {
         /// The part at fault: "index.json", "layer 2".
         part: String,
@@ -113,7 +122,7 @@ pub enum Error {
     },
 
     /// No Python interpreter of this machine serves.
-    #[error("Python: expected {expected}, found {found}")]
+    #[error("Python: expected {expected}, found {}", clean(found))]
     Interpreter {
         /// What is needed.
         expected: String,
@@ -122,7 +131,7 @@ pub enum Error {
     },
 
     /// pip failed. Its own words follow, since they say what to mend in the requirements.
-    #[error("pip could not {action}:\n{output}")]
+    #[error("pip could not {action}:\n{}", lines(output))]
     Pip {
         /// What pip was asked to do.
         action: &'static str,
@@ -131,7 +140,7 @@ pub enum Error {
     },
 
     /// A requirement cannot be pinned by version and hash.
-    #[error("requirements: `{requirement}` must be {expected}")]
+    #[error("requirements: `{}` must be {expected}", clean(requirement))]
     Requirement {
         /// The requirement at fault.
         requirement: String,
@@ -153,11 +162,11 @@ pub enum Error {
     EnclaveSize(u64),
 
     /// The enclave cannot be measured.
-    #[error("cannot measure the enclave: {0}")]
+    #[error("cannot measure the enclave: {}", clean(.0))]
     Measure(String),
 
     /// The code archive cannot be encrypted.
-    #[error("cannot encrypt the code archive: {0}")]
+    #[error("cannot encrypt the code archive: {}", clean(.0))]
     Encrypt(String),
 }
 
@@ -166,5 +175,68 @@ impl Error {
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
         let path = path.to_path_buf();
         move |source| Error::Io { action, path, source }
+    }
+}
+
+/// Shows a text without what acts on a terminal or turns the direction of writing.
+fn clean(text: impl fmt::Display) -> Clean<'static> {
+    Clean { text: text.to_string(), kept: &[] }
+}
+
+/// The same for texts of several lines.
+fn lines(text: impl fmt::Display) -> Clean<'static> {
+    Clean { text: text.to_string(), kept: &['\n', '\t'] }
+}
+
+struct Clean<'a> {
+    text: String,
+    kept: &'a [char],
+}
+
+impl fmt::Display for Clean<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.text.chars().try_for_each(|c| match acts(c) && !self.kept.contains(&c) {
+            true => write!(f, "{}", c.escape_unicode()),
+            false => f.write_char(c),
+        })
+    }
+}
+
+/// Whether a character is a control, a line separator of Unicode's, a mark of writing direction or invisible.
+fn acts(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_a_message_quotes_acts_on_a_terminal() {
+        let evil = "a\u{1b}[2Jb\u{7}\u{9b}c\u{202e}d\u{61c}e\u{2028}f\r\ng";
+        let text = || evil.to_owned();
+        let errors = [
+            Error::io("read", Path::new(evil))(std::io::Error::other("x")),
+            Error::Toml { file: "mse.toml", reason: text() },
+            Error::Field { file: "mse.toml", field: "name", expected: "x", found: text() },
+            Error::NodeConfig(text()),
+            Error::Project { path: evil.into(), expected: "x".into(), found: text() },
+            Error::Entry { archive: "image layer 1".into(), entry: text(), expected: "x", found: text() },
+            Error::Archive { archive: "image layer 1".into(), expected: "x".into(), found: text() },
+            Error::Limit { what: text(), limit: "1".into() },
+            Error::Package { expected: "x".into(), found: text() },
+            Error::Image { part: text(), expected: text(), found: text() },
+            Error::Interpreter { expected: "x".into(), found: text() },
+            Error::Pip { action: "install", output: text() },
+            Error::Requirement { requirement: text(), expected: "x" },
+            Error::Measure(text()),
+            Error::Encrypt(text()),
+        ];
+        for error in errors {
+            let shown = error.to_string();
+            assert!(!shown.chars().any(|c| acts(c) && c != '\n'), "{shown:?}");
+            assert!(shown.contains("a\\u{1b}[2Jb"), "{shown:?}");
+        }
     }
 }

@@ -25,7 +25,8 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::atomic::Ordering;
+use std::sync::{Mutex, PoisonError};
 
 use sha2::{Digest, Sha256};
 
@@ -36,6 +37,9 @@ use crate::{Error, Result};
 
 pub use tree::{File, Node, Tree};
 pub(crate) use write::{Content, write_layout};
+
+/// Bytes by which the files of an image that is extracted may exceed its layers.
+const COPIES_FREE: u64 = 64 << 20;
 
 /// An image whose every digest has been checked.
 #[derive(Debug)]
@@ -48,8 +52,12 @@ pub struct Image {
 impl Image {
     /// Reads and checks the image archive (an uncompressed tar) in the file at `path`.
     pub fn open(path: &Path) -> Result<Self> {
-        let file = fs::File::open(path).map_err(Error::io("open", path))?;
-        Self::read(&Region::whole(file).map_err(Error::io("read", path))?)
+        Self::read(&Region::open(path)?)
+    }
+
+    /// Reads and checks the image archive in `bytes`.
+    pub fn from_bytes(bytes: Vec<u8>) -> Result<Self> {
+        Self::read(&Region::from(bytes))
     }
 
     /// Reads and checks the image archive in `region`.
@@ -58,13 +66,14 @@ impl Image {
         Self::of_layers(layers, settings)
     }
 
-    fn of_layers(mut layers: Vec<layout::Blob>, settings: layout::Settings) -> Result<Self> {
-        let mut tree = Tree::default();
-        for layer in read_layers(&layers)? {
-            layers[layer.index].unpacked = layer.unpacked;
-            tree.apply(layer)?;
+    fn of_layers(mut blobs: Vec<layout::Blob>, settings: layout::Settings) -> Result<Self> {
+        let (layers, order, limits) = read_layers(&blobs)?;
+        for (blob, &layer) in blobs.iter_mut().zip(&order) {
+            blob.unpacked = layers[layer].unpacked;
         }
-        Ok(Image { layers, settings, tree })
+        let mut tree = Tree::within(limits.budget.fresh());
+        tree.apply(order.iter().map(|&layer| &layers[layer]))?;
+        Ok(Image { layers: blobs, settings, tree })
     }
 
     /// The same image with one more layer on top: the unpacked tar in `layer`.
@@ -72,11 +81,13 @@ impl Image {
         let unreadable = |e| Error::io("read", Path::new("a layer"))(e);
         let region = Region::whole(layer).map_err(unreadable)?;
         let diff_id = region.sha256().map_err(unreadable)?;
+        let packed = region.len();
         let mut blob = layout::Blob { region, digest: None, diff_id, unpacked: 0 };
-        let read = layer::read(self.layers.len(), &blob)?;
+        let read = layer::read(self.layers.len(), &blob, &layer::Limits::new(packed))?;
         blob.unpacked = read.unpacked;
         self.layers.push(blob);
-        self.tree.apply(read)?;
+        self.tree.grow(packed);
+        self.tree.apply([&read])?;
         Ok(self)
     }
 
@@ -89,14 +100,16 @@ impl Image {
         let prefix = crate::tape::clean_path(prefix.trim_start_matches('/').as_bytes())
             .map_err(|(expected, found)| layout::wrong("the prefix of a layer", expected, found))?;
         let mut kept = Vec::new();
-        for layer in read_layers(&self.layers)? {
-            let place = layer.place(&prefix);
+        let (layers, order, _) = read_layers(&self.layers)?;
+        let places: Vec<_> = layers.iter().map(|layer| layer.place(&prefix)).collect();
+        for (index, &layer) in order.iter().enumerate() {
+            let place = places[layer];
             if place.below && place.elsewhere {
                 let expected = format!("no entry at {prefix} in a layer with others");
-                return Err(layout::wrong(&layer::name(layer.index), expected, "one"));
+                return Err(layout::wrong(&layer::name(index), expected, "one"));
             }
             if !place.below {
-                kept.push(self.layers[layer.index].clone());
+                kept.push(self.layers[index].clone());
             }
         }
         Self::of_layers(kept, self.settings.clone())
@@ -203,10 +216,20 @@ impl Image {
 
     fn extract_into(&self, dest: &Path) -> Result<()> {
         // Layer by layer, in the order of the stream; several names may share one content.
-        let mut wanted: BTreeMap<(usize, u64), Vec<(&str, &File)>> = BTreeMap::new();
+        let mut wanted: BTreeMap<(usize, u64), Vec<(String, &File)>> = BTreeMap::new();
+        let unpacked = self.layers.iter().fold(COPIES_FREE, |sum, blob| sum.saturating_add(blob.unpacked));
+        let mut bytes = 0u64;
         for (path, node) in self.tree.nodes() {
             match node {
-                Node::File(file) => wanted.entry((file.layer, file.offset)).or_default().push((path, file)),
+                Node::File(file) => {
+                    // Each hard link becomes a file of its own.
+                    bytes = bytes.saturating_add(file.size);
+                    if bytes > unpacked {
+                        let what = "the image's files, each hard link a copy,".into();
+                        return Err(Error::Limit { what, limit: format!("{unpacked} bytes") });
+                    }
+                    wanted.entry(file.place()).or_default().push((path, file));
+                }
                 _ => {
                     let path = dest.join(path);
                     fs::create_dir_all(&path).map_err(Error::io("create", &path))?;
@@ -223,7 +246,7 @@ impl Image {
                     (stream, position)
                 }
             };
-            let (first, file) = names[0];
+            let (first, file) = (&names[0].0, names[0].1);
             stream.skip(offset - *position).map_err(|e| changed(first, e))?;
             *position = offset + file.size;
             let target = dest.join(first);
@@ -249,28 +272,65 @@ fn changed(path: &str, found: impl std::fmt::Display) -> Error {
     }
 }
 
-/// Reads all layers, several at a time: hashing is what takes the time.
-fn read_layers(blobs: &[layout::Blob]) -> Result<Vec<layer::Layer>> {
-    let threads = std::thread::available_parallelism().map_or(1, |n| n.get()).min(blobs.len());
-    let queue = Mutex::new(blobs.iter().enumerate());
+/// Most layers that are read at once: each takes buffers.
+const READERS: usize = 8;
+
+/// Reads all layers, several at a time: hashing is what takes the time. A layer that occurs again is read once: the
+/// second part says which of the layers each blob is.
+fn read_layers(blobs: &[layout::Blob]) -> Result<(Vec<layer::Layer>, Vec<usize>, layer::Limits)> {
+    let mut distinct: Vec<(usize, &layout::Blob)> = Vec::new();
+    let mut known = BTreeMap::new();
+    let mut order = Vec::new();
+    for (index, blob) in blobs.iter().enumerate() {
+        let range = blob.region.range();
+        let place = *known.entry((range.start, range.end, blob.diff_id, blob.digest)).or_insert_with(|| {
+            distinct.push((index, blob));
+            distinct.len() - 1
+        });
+        order.push(place);
+    }
+    let packed = distinct.iter().fold(0u64, |sum, (_, blob)| sum.saturating_add(blob.region.len()));
+    let limits = layer::Limits::new(packed);
+    let threads =
+        std::thread::available_parallelism().map_or(1, |n| n.get()).min(READERS).min(distinct.len());
+    let queue = Mutex::new(distinct.iter().enumerate());
+    let layers = Mutex::new(BTreeMap::new());
+    let refused = Mutex::new(None);
     let work = || {
-        let mut done = Vec::new();
         loop {
-            let next = queue.lock().ok().and_then(|mut queue| queue.next());
-            let Some((index, blob)) = next else { return Ok(done) };
-            done.push((index, layer::read(index, blob)?));
+            let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+            let Some((place, &(index, blob))) = next.filter(|_| !limits.stop.load(Ordering::Relaxed)) else {
+                return;
+            };
+            match layer::read(index, blob, &limits) {
+                Ok(layer) => {
+                    layers.lock().unwrap_or_else(PoisonError::into_inner).insert(place, layer);
+                }
+                // The others stop now; what they say of it is not why the image is refused.
+                Err(error) if !limits.stop.swap(true, Ordering::Relaxed) => {
+                    *refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                }
+                Err(_) => return,
+            }
         }
     };
-    let mut layers = BTreeMap::new();
     std::thread::scope(|scope| {
         let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
         for worker in workers {
-            let done = worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-            layers.extend(done);
+            worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         }
-        Ok(())
-    })?;
-    Ok(layers.into_values().collect())
+    });
+    if let Some(error) = refused.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        return Err(error);
+    }
+    let layers: Vec<_> = layers.into_inner().unwrap_or_else(PoisonError::into_inner).into_values().collect();
+    // Each time that one occurs, its entries are gone through again.
+    for (index, &layer) in order.iter().enumerate() {
+        if distinct[layer].0 != index {
+            limits.budget.charge(layers[layer].paths.cost(), "what repeated layers of the image change")?;
+        }
+    }
+    Ok((layers, order, limits))
 }
 
 #[cfg(test)]

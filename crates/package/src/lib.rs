@@ -11,6 +11,7 @@
 //! code_archive          deterministic tars of code and tests, and their strict reader
 //! image                 container images: every layer, digest and file, read as a stream
 //! bundle                the package tar itself
+//! tape, paths           tar streams, and paths as trees within a budget of memory
 //! enclave, fingerprint  the Gramine manifest, and what it measures to
 //! build                 project -> package
 //! opened (Package)      package -> fingerprint, image, tests; checks all before it writes anything
@@ -33,9 +34,12 @@ pub mod image;
 pub mod instance;
 pub mod native;
 mod opened;
+mod paths;
 pub mod python;
+mod recognise;
 mod region;
 mod tape;
+mod unique;
 
 pub use build::{Built, Project};
 pub use error::Error;

@@ -1,7 +1,6 @@
 //! An opened package: checked whole, before anything of it is written.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -25,6 +24,12 @@ const RECORD_LIMIT: u64 = 16 * 1024;
 const LASTING: u64 = 1024 * 1024;
 const MOST_LASTING: usize = 450;
 
+/// Bytes of a trusted file's line in a manifest besides its URI; how many times its length a manifest takes while it is
+/// measured; and bytes that all which are measured at once may take.
+const MANIFEST_LINE: usize = 100;
+const MANIFEST_TREE: usize = 8;
+const MANIFESTS_MEMORY: usize = 128 << 20;
+
 /// A package that passed every check. It keeps its file open and reads from it when asked to write
 /// something; what it then finds changed, it refuses.
 #[derive(Debug)]
@@ -46,13 +51,15 @@ impl Package {
     /// Opens the package at `path` and checks all of it: members, configuration, code archive (if in
     /// clear), tests, and every digest of the image. Writes nothing.
     pub fn open(path: &Path) -> Result<Self> {
-        let metadata = fs::metadata(path).map_err(Error::io("open", path))?;
-        if !metadata.is_file() {
-            let found = format!("{}, which is no regular file", path.display());
-            return Err(Error::Package { expected: "a package file".into(), found });
-        }
-        let file = File::open(path).map_err(Error::io("open", path))?;
-        let whole = Region::whole(file).map_err(Error::io("read", path))?;
+        Self::check(path, Region::open(path)?)
+    }
+
+    /// [`Package::open`] for a package in memory.
+    pub fn from_bytes(bytes: Vec<u8>) -> Result<Self> {
+        Self::check(Path::new("the package"), Region::from(bytes))
+    }
+
+    fn check(path: &Path, whole: Region) -> Result<Self> {
         let members = bundle::read(&whole)?;
         std::thread::scope(|scope| {
             let digest = scope.spawn(|| whole.sha256());
@@ -223,7 +230,9 @@ impl Package {
                 done.push((size, Fingerprint::measure(&self.manifest(size)?, &libpal)?));
             }
         };
-        let threads = std::thread::available_parallelism().map_or(1, |n| n.get()).min(sizes.len());
+        let manifest: usize = self.trusted.iter().map(|file| file.uri.len() + MANIFEST_LINE).sum();
+        let most = (MANIFESTS_MEMORY / (manifest * MANIFEST_TREE).max(1)).max(1);
+        let threads = std::thread::available_parallelism().map_or(1, |n| n.get()).min(sizes.len()).min(most);
         let mut all = std::thread::scope(|scope| {
             let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
             let mut all = Vec::new();
@@ -276,7 +285,7 @@ fn interpreter(image: &Image) -> Result<Option<InterpreterRecord>> {
     let elsewhere =
         (image.tree().nodes()).find(|(path, node)| matches!(node, Node::File(_)) && !path.starts_with(&site));
     if let Some((path, _)) = elsewhere {
-        return Err(wrong(path, "files below opt/mse/python only", "a file".into()));
+        return Err(wrong(&path, "files below opt/mse/python only", "a file".into()));
     }
     Ok(Some(record))
 }

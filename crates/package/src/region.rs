@@ -1,20 +1,32 @@
 //! A part of a file, read where it stands: a member of the package, a layer of the image.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
+use std::path::Path;
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
 use crate::tape::Source;
+use crate::{Error, Result};
+
+/// Linux's `O_NONBLOCK`: opening a FIFO that took a file's place does not wait for a writer.
+const O_NONBLOCK: i32 = 0o4000;
+
+/// What a region is a part of.
+#[derive(Debug, Clone)]
+enum Whole {
+    File(Arc<File>),
+    Bytes(Arc<[u8]>),
+}
 
 /// `len` bytes of `file` from `offset` on. Reading does not move the file's own position, so that
 /// several threads can read the same file.
 #[derive(Debug, Clone)]
 pub(crate) struct Region {
-    file: Arc<File>,
+    whole: Whole,
     offset: u64,
     len: u64,
 }
@@ -23,13 +35,39 @@ impl Region {
     /// The whole of `file`, as long as it is now.
     pub(crate) fn whole(file: File) -> io::Result<Self> {
         let len = file.metadata()?.len();
-        Ok(Region { file: Arc::new(file), offset: 0, len })
+        Ok(Region { whole: Whole::File(Arc::new(file)), offset: 0, len })
+    }
+
+    /// The whole of the file at `path`. Nothing but a regular file is opened: others wait, never end, or act.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let refuse = |metadata: &fs::Metadata| {
+            let kind = metadata.file_type();
+            let found = match () {
+                _ if kind.is_dir() => "a directory",
+                _ if kind.is_fifo() => "a FIFO",
+                _ if kind.is_socket() => "a socket",
+                _ => "a device",
+            };
+            let found = format!("{}, {found}", path.display());
+            Error::Package { expected: "a regular file".into(), found }
+        };
+        let metadata = fs::metadata(path).map_err(Error::io("open", path))?;
+        if !metadata.is_file() {
+            return Err(refuse(&metadata));
+        }
+        let file = File::options().read(true).custom_flags(O_NONBLOCK).open(path);
+        let file = file.map_err(Error::io("open", path))?;
+        let metadata = file.metadata().map_err(Error::io("read", path))?;
+        if !metadata.is_file() {
+            return Err(refuse(&metadata));
+        }
+        Self::whole(file).map_err(Error::io("read", path))
     }
 
     /// The part of this region from `offset` on; never more than there is.
     pub(crate) fn part(&self, offset: u64, len: u64) -> Self {
         let offset = offset.min(self.len);
-        Region { file: self.file.clone(), offset: self.offset + offset, len: len.min(self.len - offset) }
+        Region { whole: self.whole.clone(), offset: self.offset + offset, len: len.min(self.len - offset) }
     }
 
     pub(crate) fn len(&self) -> u64 {
@@ -64,6 +102,13 @@ impl Region {
                 n => hash.update(&buffer[..n]),
             }
         }
+    }
+}
+
+impl From<Vec<u8>> for Region {
+    fn from(bytes: Vec<u8>) -> Self {
+        let len = bytes.len() as u64;
+        Region { whole: Whole::Bytes(bytes.into()), offset: 0, len }
     }
 }
 
@@ -108,7 +153,15 @@ impl Read for RegionReader {
         if wanted == 0 {
             return Ok(0);
         }
-        let n = self.region.file.read_at(&mut buffer[..wanted], self.region.offset)?;
+        let n = match &self.region.whole {
+            Whole::File(file) => file.read_at(&mut buffer[..wanted], self.region.offset)?,
+            // A region never goes beyond the bytes it is a part of, which are in memory.
+            Whole::Bytes(bytes) => {
+                let from = self.region.offset as usize;
+                buffer[..wanted].copy_from_slice(&bytes[from..from + wanted]);
+                wanted
+            }
+        };
         if n == 0 {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file was cut while it was read"));
         }
@@ -143,5 +196,25 @@ mod tests {
         assert_eq!(whole.part(20, 5).len(), 0);
         file.set_len(4).unwrap();
         assert!(whole.bytes().is_err(), "a file that shrinks is noticed");
+        let bytes = Region::from(b"0123456789".to_vec());
+        assert_eq!(bytes.part(2, 5).part(3, 100).bytes().unwrap(), b"56");
+        assert_eq!(bytes.part(20, 5).bytes().unwrap(), b"");
+    }
+
+    #[test]
+    fn only_regular_files_are_opened() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("socket");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        for (path, found) in
+            [(directory.path(), "directory"), (Path::new("/dev/zero"), "device"), (&socket, "socket")]
+        {
+            let error = Region::open(path).unwrap_err().to_string();
+            assert!(error.contains(found), "{error}");
+        }
+        let fifo = directory.path().join("fifo");
+        assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+        // Were it opened, this would wait for a writer for ever.
+        assert!(Region::open(&fifo).unwrap_err().to_string().contains("FIFO"));
     }
 }

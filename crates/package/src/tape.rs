@@ -3,10 +3,17 @@
 //! Format: POSIX.1-2001 (ustar and pax), and GNU long names. The reader trusts nothing: it checks
 //! each header's checksum and each path, bounds what it keeps in memory, and wants the archive to end
 //! as tar says, in zero blocks and nothing else. It knows only paths inside the archive's own root.
+//!
+//! What Go's `archive/tar` (in every container engine), GNU tar and Python would read in different ways is refused: a
+//! layer whose files were measured must not be another layer to the engine that unpacks it.
+
+mod header;
+mod pax;
 
 use std::fmt::Display;
 use std::io::{self, Read, Write};
 
+use crate::recognise;
 use crate::{Error, Result};
 
 const BLOCK: usize = 512;
@@ -14,6 +21,12 @@ const BLOCK: usize = 512;
 /// Longest path, in bytes, and longest component of one: Linux's own limits.
 const PATH_LIMIT: usize = 4096;
 const COMPONENT_LIMIT: usize = 255;
+
+/// Most components of a path. Linux has no limit of its own but that on the length.
+const DEPTH_LIMIT: usize = 256;
+
+/// Sizes from which a header's octal field is too short: 8 GiB.
+const OCTAL_LIMIT: u64 = 1 << 33;
 
 /// Largest pax header, in bytes. They hold paths, times and extended attributes.
 const PAX_LIMIT: u64 = 1024 * 1024;
@@ -29,7 +42,7 @@ pub(crate) enum Kind {
     Directory,
     Symlink,
     HardLink,
-    /// A device, a FIFO, or something unheard of; the tar type byte.
+    /// A device or a FIFO; the tar type byte.
     Other(u8),
 }
 
@@ -45,6 +58,14 @@ impl Kind {
             Kind::Other(b'6') => "a FIFO".into(),
             Kind::Other(type_byte) => format!("an entry of type {:?}", char::from(*type_byte)),
         }
+    }
+}
+
+/// What a file is that begins with `head` (512 bytes of it) and is no tar, as far as that is known.
+pub(crate) fn foreign(head: &[u8]) -> Option<&'static str> {
+    match head.first_chunk().map(header::parse) {
+        Some(Ok(_)) => None,
+        _ => recognise::describe(head),
     }
 }
 
@@ -91,8 +112,9 @@ pub(crate) struct TapeReader<R> {
 /// What pax and GNU headers said about the entry that follows them.
 #[derive(Default)]
 struct Extended {
-    path: Option<Vec<u8>>,
-    link: Option<Vec<u8>>,
+    long_name: Option<Vec<u8>>,
+    long_link: Option<Vec<u8>>,
+    pax: Option<pax::Records>,
 }
 
 impl<R: Source> TapeReader<R> {
@@ -118,82 +140,137 @@ impl<R: Source> TapeReader<R> {
                     Ok(None)
                 };
             };
-            let size = header.entry_size().map_err(|e| self.damaged("a size in the header", e))?;
+            let size = header.size;
             self.content = size;
             self.padding = size.wrapping_neg() % BLOCK as u64;
-            match header.entry_type().as_byte() {
-                b'L' => extended.path = Some(self.long_name(size)?),
-                b'K' => extended.link = Some(self.long_name(size)?),
-                b'x' => self.pax(size, &mut extended)?,
+            // Which of two counts, and whether the first is still there after a header of the other kind, every reader
+            // decides for itself.
+            const ONCE: &str = "one pax header, or one long name and one long link, before an entry";
+            match header.kind {
+                b'L' | b'K' if extended.pax.is_some() => {
+                    return Err(self.two_readings(ONCE, "a pax header and a long name"));
+                }
+                b'L' if extended.long_name.is_some() => return Err(self.two_readings(ONCE, "two long names")),
+                b'L' => extended.long_name = Some(self.long_name(size)?),
+                b'K' if extended.long_link.is_some() => return Err(self.two_readings(ONCE, "two long links")),
+                b'K' => extended.long_link = Some(self.long_name(size)?),
+                b'x' if extended.pax.is_some() => return Err(self.two_readings(ONCE, "two pax headers")),
+                b'x' if pending => return Err(self.two_readings(ONCE, "a long name and a pax header")),
+                b'x' => {
+                    let data = self.bounded(size, PAX_LIMIT)?;
+                    let records = pax::parse(&data).map_err(|(e, found)| self.two_readings(e, found))?;
+                    extended.pax = Some(records);
+                }
+                b'g' if pending => return Err(self.two_readings(ONCE, "a global header in between")),
                 b'g' => {
-                    let mut global = Extended::default();
-                    self.pax(size, &mut global)?;
-                    if global.path.is_some() || global.link.is_some() {
-                        return Err(self.damaged("no path for all entries at once", "a global pax path"));
-                    }
+                    let data = self.bounded(size, PAX_LIMIT)?;
+                    pax::check_global(&data).map_err(|(e, found)| self.two_readings(e, found))?;
                     continue;
                 }
-                _ => return self.entry(&header, size, extended).map(Some),
+                _ => return self.entry(header, extended).map(Some),
             }
             pending = true;
         }
     }
 
-    fn entry(&mut self, header: &tar::Header, size: u64, extended: Extended) -> Result<Entry> {
-        let raw = extended.path.unwrap_or_else(|| header.path_bytes().into_owned());
-        let path = clean_path(&raw).map_err(|(expected, found)| Error::Entry {
-            archive: self.archive.clone(),
-            entry: printable(&raw),
-            expected,
-            found: found.into(),
-        })?;
-        let kind = match header.entry_type().as_byte() {
+    fn entry(&mut self, header: header::Header, extended: Extended) -> Result<Entry> {
+        let pax = extended.pax.unwrap_or_default();
+        let raw = extended.long_name.or(pax.path).unwrap_or_else(|| header.name.clone());
+        let refuse = |expected: &'static str, found: String| {
+            let (archive, entry) = (self.archive.clone(), printable(&raw));
+            Error::Entry { archive, entry, expected, found }
+        };
+        let path = match clean_path(&raw) {
+            Ok(path) => path,
+            Err((expected, found)) => return Err(refuse(expected, found.into())),
+        };
+        // Some take the name for a directory's, others the type for a file's.
+        let (slash, own_slash) = (raw.ends_with(b"/"), header.name.ends_with(b"/"));
+        let kind = match header.kind {
             // Before POSIX, a directory was a file whose name ends in a slash.
-            b'0' | b'\0' | b'7' if !raw.ends_with(b"/") => Kind::File,
-            b'0' | b'\0' | b'5' => Kind::Directory,
+            b'\0' if slash && own_slash => Kind::Directory,
+            b'\0' if slash || own_slash => {
+                return Err(refuse(
+                    "one name that says what an entry is",
+                    "a directory's and a file's".into(),
+                ));
+            }
+            b'5' => Kind::Directory,
+            _ if slash => {
+                let found =
+                    format!("a slash behind the name of an entry of type {:?}", char::from(header.kind));
+                return Err(refuse("a slash behind names of directories only", found));
+            }
+            b'0' | b'\0' => Kind::File,
             b'1' => Kind::HardLink,
             b'2' => Kind::Symlink,
-            other => Kind::Other(other),
+            other @ (b'3' | b'4' | b'6') => Kind::Other(other),
+            // Files to some readers, unknown to others, and sparse files, parts of files, volume labels to a few.
+            other => {
+                let found = format!("an entry of type {:?}", char::from(other));
+                return Err(refuse("files, directories, links, devices and FIFOs", found));
+            }
         };
-        if kind != Kind::File && size != 0 {
-            return Err(Error::Entry {
-                archive: self.archive.clone(),
-                entry: path,
-                expected: "content only in regular files",
-                found: format!("{size} bytes in {}", kind.describe()),
-            });
+        let size = match pax.size {
+            // The record replaces the header's size, which says the same, or nothing, or cannot say it.
+            Some(size) if header.size != 0 && header.size != size && size < OCTAL_LIMIT => {
+                let found = format!("{} bytes in the header, {size} in a pax record", header.size);
+                return Err(refuse("one size", found));
+            }
+            Some(size) => size,
+            None => header.size,
+        };
+        if kind != Kind::File && (size != 0 || header.size != 0) {
+            let found = format!("{} bytes in {}", size.max(header.size), kind.describe());
+            return Err(refuse("content only in regular files", found));
         }
-        let mode = header.mode().map_err(|e| self.damaged("a mode in the header", e))? & 0o7777;
-        let link =
-            extended.link.or_else(|| header.link_name_bytes().map(|l| l.into_owned())).unwrap_or_default();
-        Ok(Entry { path, kind, size, mode, link, offset: self.position })
+        let link = extended.long_link.or(pax.link).unwrap_or(header.link);
+        if matches!(kind, Kind::Symlink | Kind::HardLink) {
+            let found = match &link[..] {
+                [] => Some("none"),
+                link if link.contains(&0) => Some("one with NUL"),
+                link if link.len() > PATH_LIMIT => Some("a longer one"),
+                _ => None,
+            };
+            if let Some(found) = found {
+                return Err(refuse("a target of 1 to 4096 bytes", found.into()));
+            }
+        }
+        self.content = size;
+        self.padding = size.wrapping_neg() % BLOCK as u64;
+        Ok(Entry { path, kind, size, mode: header.mode, link, offset: self.position })
     }
 
     /// The next 512-byte header, its checksum checked; `None` at the archive's proper end.
-    fn next_header(&mut self) -> Result<Option<tar::Header>> {
+    fn next_header(&mut self) -> Result<Option<header::Header>> {
         if self.ended {
             return Ok(None);
         }
-        let mut header = tar::Header::new_old();
-        self.fill(header.as_mut_bytes())?;
-        if header.as_bytes().iter().all(|&b| b == 0) {
+        let mut block = [0; BLOCK];
+        let first = self.position == 0;
+        self.fill(&mut block)?;
+        if block.iter().all(|&b| b == 0) {
             self.ended = true;
             self.only_zeros_follow()?;
             return Ok(None);
         }
-        let sum: u32 = (header.as_bytes().iter().enumerate())
-            .map(|(i, &b)| if (148..156).contains(&i) { u32::from(b' ') } else { u32::from(b) })
-            .sum();
-        match header.cksum() {
-            Ok(stated) if stated == sum => Ok(Some(header)),
-            _ => Err(self.damaged("a tar header with its checksum", "something else")),
-        }
+        header::parse(&block).map(Some).map_err(|(expected, found)| {
+            match recognise::describe(&block).filter(|_| first) {
+                Some(kind) => self.damaged("a tar", kind),
+                None => self.two_readings(expected, found),
+            }
+        })
     }
 
     /// Tar ends in at least two zero blocks; after those, only more zeros are allowed: nothing may
     /// hide behind the end.
     fn only_zeros_follow(&mut self) -> Result<()> {
-        self.fill(&mut [0; BLOCK])?;
+        let mut second = [0; BLOCK];
+        self.fill(&mut second)?;
+        if second.iter().any(|&b| b != 0) {
+            // Some stop at the first, others only at two.
+            return Err(self.damaged("two zero blocks at its end", "one, and more bytes"));
+        }
         let mut buffer = [0; 8192];
         loop {
             match self.inner.read(&mut buffer) {
@@ -225,29 +302,6 @@ impl<R: Source> TapeReader<R> {
         Ok(name)
     }
 
-    /// Reads pax records: `<length> <key>=<value>\n`, the length counting all of itself.
-    fn pax(&mut self, size: u64, extended: &mut Extended) -> Result<()> {
-        let data = self.bounded(size, PAX_LIMIT)?;
-        let mut rest = data.as_slice();
-        while !rest.is_empty() {
-            let (key, value, after) =
-                pax_record(rest).ok_or_else(|| self.damaged("a pax record", "something else"))?;
-            match key {
-                b"path" => extended.path = Some(value.to_vec()),
-                b"linkpath" => extended.link = Some(value.to_vec()),
-                // Needed beyond 8 GiB only; honouring it here and not elsewhere would make two
-                // readers see two archives.
-                b"size" => return Err(self.damaged("sizes in the header", "a pax size")),
-                _ if key.starts_with(b"GNU.sparse") => {
-                    return Err(self.damaged("plain files", "a sparse file"));
-                }
-                _ => {}
-            }
-            rest = after;
-        }
-        Ok(())
-    }
-
     fn bounded(&mut self, size: u64, limit: u64) -> Result<Vec<u8>> {
         if size > limit {
             let what = format!("{}, a long name or pax header", self.archive);
@@ -259,12 +313,29 @@ impl<R: Source> TapeReader<R> {
     }
 
     fn fill(&mut self, block: &mut [u8; BLOCK]) -> Result<()> {
-        self.inner.read_exact(block).map_err(|e| match e.kind() {
-            io::ErrorKind::UnexpectedEof => self.damaged("two zero blocks at its end", "the end of the file"),
-            _ => self.damaged("a tar header", e),
-        })?;
+        let mut filled = 0;
+        while filled < BLOCK {
+            match self.inner.read(&mut block[filled..]) {
+                Ok(0) => {
+                    let short = recognise::describe(&block[..filled]).filter(|_| self.position == 0);
+                    return Err(match short {
+                        Some(kind) => self.damaged("a tar", kind),
+                        None => self.damaged("two zero blocks at its end", "the end of the file"),
+                    });
+                }
+                Ok(n) => filled += n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(self.damaged("a tar header", e)),
+            }
+        }
         self.position += BLOCK as u64;
         Ok(())
+    }
+
+    /// A form that readers understand differently, or none at all.
+    fn two_readings(&self, expected: &str, found: impl Display) -> Error {
+        let expected = format!("{expected}, so that every reader of tar reads the same");
+        self.damaged(&expected, found)
     }
 
     fn damaged(&self, expected: &str, found: impl Display) -> Error {
@@ -288,14 +359,6 @@ impl<R: Source> Read for TapeReader<R> {
     }
 }
 
-fn pax_record(data: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
-    let space = data.iter().position(|&b| b == b' ')?;
-    let length: usize = std::str::from_utf8(&data[..space]).ok()?.parse().ok()?;
-    let record = data.get(space + 1..length)?.strip_suffix(b"\n")?;
-    let equals = record.iter().position(|&b| b == b'=')?;
-    Some((&record[..equals], &record[equals + 1..], &data[length..]))
-}
-
 /// Brings a path into its one form, or says what was expected and what is wrong with it.
 pub(crate) fn clean_path(raw: &[u8]) -> Result<String, (&'static str, &'static str)> {
     const RELATIVE: &str = "a relative path inside the archive";
@@ -313,6 +376,7 @@ pub(crate) fn clean_path(raw: &[u8]) -> Result<String, (&'static str, &'static s
         return Err((RELATIVE, "none"));
     }
     let mut clean = String::with_capacity(text.len());
+    let mut depth = 0;
     for component in text.split('/') {
         match component {
             "" | "." => continue,
@@ -321,6 +385,10 @@ pub(crate) fn clean_path(raw: &[u8]) -> Result<String, (&'static str, &'static s
                 return Err(("names of at most 255 bytes", "a longer one"));
             }
             _ => {}
+        }
+        depth += 1;
+        if depth > DEPTH_LIMIT {
+            return Err(("a path of at most 256 components", "more of them"));
         }
         if !clean.is_empty() {
             clean.push('/');
@@ -416,136 +484,4 @@ impl<W: Write> TapeWriter<W> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
-pub(crate) mod tests {
-    use super::*;
-
-    /// A tar of one entry, made by hand so that it can be as wrong as a test likes.
-    pub(crate) fn entry(path: &[u8], kind: u8, mode: u32, content: &[u8], link: &[u8]) -> Vec<u8> {
-        let mut header = tar::Header::new_gnu();
-        header.as_mut_bytes()[..path.len()].copy_from_slice(path);
-        header.as_mut_bytes()[156] = kind;
-        header.as_mut_bytes()[157..157 + link.len()].copy_from_slice(link);
-        header.set_mode(mode);
-        header.set_size(content.len() as u64);
-        header.set_mtime(0);
-        header.set_uid(0);
-        header.set_gid(0);
-        header.set_cksum();
-        let mut bytes = header.as_bytes().to_vec();
-        bytes.extend_from_slice(content);
-        bytes.resize(bytes.len().next_multiple_of(BLOCK), 0);
-        bytes
-    }
-
-    pub(crate) fn tape(entries: &[Vec<u8>]) -> Vec<u8> {
-        let mut bytes = entries.concat();
-        bytes.extend_from_slice(&[0; 2 * BLOCK]);
-        bytes
-    }
-
-    fn read(bytes: &[u8]) -> Result<Vec<(String, Kind, Vec<u8>)>> {
-        let mut reader = TapeReader::new("test.tar", bytes);
-        let mut all = Vec::new();
-        while let Some(entry) = reader.next_entry()? {
-            let mut content = Vec::new();
-            reader.read_to_end(&mut content).map_err(|e| reader.damaged("content", e))?;
-            all.push((entry.path, entry.kind, content));
-        }
-        Ok(all)
-    }
-
-    #[test]
-    fn reads_what_it_writes() {
-        let long = format!("{}/{}", "d".repeat(200), "f".repeat(200));
-        let mut writer = TapeWriter::new(Vec::new());
-        writer.file("a/b", true, 3, &b"abc"[..]).unwrap();
-        writer.file(&long, false, 0, &b""[..]).unwrap();
-        let bytes = writer.finish().unwrap();
-        assert_eq!(
-            read(&bytes).unwrap(),
-            [("a/b".into(), Kind::File, b"abc".to_vec()), (long, Kind::File, vec![]),]
-        );
-        // The common reader of such archives sees the same.
-        let names: Vec<_> = (tar::Archive::new(&bytes[..]).entries().unwrap())
-            .map(|e| e.unwrap().path().unwrap().display().to_string().len())
-            .collect();
-        assert_eq!(names, [3, 401]);
-    }
-
-    #[test]
-    fn paths_have_one_form() {
-        assert_eq!(clean_path(b"./a//b/./c/").unwrap(), "a/b/c");
-        assert_eq!(clean_path(b"./").unwrap(), "");
-        assert_eq!(clean_path(b"..a/b..").unwrap(), "..a/b..");
-        for bad in [&b"/a"[..], b"..", b"a/../b", b"a/..", b"", b"a\0b", b"\xff", &[b'a'; 5000], &[b'a'; 256]]
-        {
-            assert!(clean_path(bad).is_err(), "{}", printable(bad));
-        }
-    }
-
-    #[test]
-    fn pax_names_are_read() {
-        let records = b"30 mtime=1350244992.023960108\n19 path=other/name\n";
-        let bytes = tape(&[
-            entry(b"PaxHeaders/x", b'x', 0o644, records, b""),
-            entry(b"short", b'0', 0o644, b"!", b""),
-        ]);
-        assert_eq!(read(&bytes).unwrap(), [("other/name".into(), Kind::File, b"!".to_vec())]);
-        for bad in [&b"12 size=999\n"[..], b"22 GNU.sparse.major=1\n", b"999 path=a\n", b"x", b"0 a=b\n"] {
-            let bytes = tape(&[entry(b"p", b'x', 0o644, bad, b""), entry(b"a", b'0', 0o644, b"", b"")]);
-            assert!(matches!(read(&bytes), Err(Error::Archive { .. })), "{}", printable(bad));
-        }
-    }
-
-    #[test]
-    fn a_damaged_end_is_refused() {
-        let whole = tape(&[entry(b"a", b'0', 0o644, b"abc", b"")]);
-        assert!(read(&whole).is_ok());
-        for cut in [0, 1, 511, 512, 514, 1023, 1024, 1536, whole.len() - 1] {
-            assert!(read(&whole[..cut]).is_err(), "cut at {cut}");
-        }
-        let padded = [&whole[..], &[0; 4096]].concat();
-        assert!(read(&padded).is_ok());
-        let trailing = [&whole[..], b"x"].concat();
-        assert!(read(&trailing).is_err());
-        let mut flipped = whole.clone();
-        flipped[3] ^= 1;
-        assert!(read(&flipped).is_err());
-    }
-
-    #[test]
-    fn headers_that_would_fill_memory_are_refused() {
-        let long = vec![b'a'; 10_000];
-        let bytes = tape(&[entry(b"n", b'L', 0o644, &long, b""), entry(b"a", b'0', 0o644, b"", b"")]);
-        assert!(matches!(read(&bytes), Err(Error::Limit { .. })));
-        let bytes = tape(&[entry(b"n", b'L', 0o644, b"name\0", b"")]);
-        assert!(matches!(read(&bytes), Err(Error::Archive { .. })), "a long name of nothing");
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..3000)) {
-            let _ = read(&bytes);
-        }
-
-        #[test]
-        fn any_header_is_read_or_refused(
-            flips in proptest::collection::vec((0usize..512, proptest::num::u8::ANY), 1..6),
-        ) {
-            let mut bytes = entry(b"some/path", b'0', 0o644, b"content", b"");
-            for (at, value) in flips {
-                bytes[at] = value;
-            }
-            let mut header = tar::Header::new_old();
-            header.as_mut_bytes().copy_from_slice(&bytes[..512]);
-            header.set_cksum();
-            bytes[..512].copy_from_slice(header.as_bytes());
-            if let Ok(entries) = read(&tape(&[bytes])) {
-                for (path, ..) in entries {
-                    proptest::prop_assert!(!path.starts_with('/') && !path.split('/').any(|c| c == ".."));
-                }
-            }
-        }
-    }
-}
+pub(crate) mod tests;

@@ -12,17 +12,26 @@
 //! What a container engine replaces (`/etc/hosts`, `/etc/hostname`, `/etc/resolv.conf`) and what the manifest mounts over
 //! is never listed.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
 
 use super::{ARCHIVE, CODE_URI, HOSTS, IN_MEMORY, PACKAGES, SITE, gramine::Gramine};
 use crate::config::ImageConfig;
 use crate::image::{File, Node, Tree};
+use crate::paths::Budget;
 use crate::{Error, Result};
 
 /// How deep links to directories may lead into each other, and how many names they may make: a hostile image could
 /// double them with each link.
 const LINKS_DEPTH: usize = 4;
 const NAMES_LIMIT: usize = 400_000;
+
+/// How many files links to directories may lead past: so many in any case, and so many times what is in the image.
+const VISITS_FREE: usize = 100_000;
+const VISITS_RATIO: usize = 4;
+
+/// Bytes that a measured file takes besides its name: here, in the manifest, and while that is measured.
+const NAME: u64 = 320;
 
 /// A measured file: its URI and the SHA-256 of its content, and its size in bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,15 +74,21 @@ pub(super) fn packages<'a>(tree: &'a Tree, config: &ImageConfig) -> Result<BTree
 }
 
 fn measured<'a>(tree: &'a Tree, config: &ImageConfig) -> Result<BTreeMap<String, &'a File>> {
-    let rules = Rules { tree, gramine: Gramine::of(tree), bundle: tree.resolve(CA_BUNDLE).is_some() };
-    let mut files = BTreeMap::new();
+    let rules = Rules {
+        tree,
+        gramine: Gramine::of(tree),
+        bundle: tree.resolve(CA_BUNDLE).is_some(),
+        tests: RefCell::default(),
+    };
+    let visits = VISITS_FREE + tree.len() * VISITS_RATIO;
+    let mut names = Names { files: BTreeMap::new(), budget: tree.budget(), visits };
     for (path, node) in tree.nodes() {
         match node {
-            Node::File(file) if rules.keep(path) => drop(files.insert(path.to_owned(), file)),
-            Node::Symlink(_) => match tree.resolve(path) {
-                Some(file) if rules.keep(path) => drop(files.insert(path.to_owned(), file)),
-                None if package_tree(path).is_some() => {
-                    follow(tree, path, 0, &mut files, &|p| rules.keep(p))?
+            Node::File(file) if rules.keep(&path) => names.add(path, file)?,
+            Node::Symlink(_) => match tree.resolve(&path) {
+                Some(file) if rules.keep(&path) => names.add(path, file)?,
+                None if package_tree(&path).is_some() => {
+                    follow(tree, &path, 0, &mut names, &|p| rules.keep(p))?
                 }
                 _ => {}
             },
@@ -82,17 +97,18 @@ fn measured<'a>(tree: &'a Tree, config: &ImageConfig) -> Result<BTreeMap<String,
     }
     for path in FILES {
         if let Some(file) = tree.resolve(path) {
-            files.insert(path.into(), file);
+            names.add(path.into(), file)?;
         }
     }
     for root in &config.measured {
         let root = root.trim_matches('/');
-        let before = files.len();
         match tree.resolve(root) {
-            Some(file) => drop(files.insert(root.into(), file)),
-            None => follow(tree, root, 0, &mut files, &|path| !is_bytecode(path))?,
+            Some(file) => names.add(root.into(), file)?,
+            None => follow(tree, root, 0, &mut names, &|path| !is_bytecode(path))?,
         }
-        if files.len() == before && !files.keys().any(|path| is_below(path, root)) {
+        let below = format!("{root}/");
+        let first = names.files.range(below.clone()..).next();
+        if !names.files.contains_key(root) && first.is_none_or(|(path, _)| !path.starts_with(&below)) {
             return Err(Error::Image {
                 part: format!("/{root}"),
                 expected: "files, since `image.measured` in mse.toml names it".into(),
@@ -106,8 +122,30 @@ fn measured<'a>(tree: &'a Tree, config: &ImageConfig) -> Result<BTreeMap<String,
             || IN_MEMORY.iter().chain([&PACKAGES]).any(|mount| is_below(path, mount.trim_start_matches('/')))
             || config.unmeasured.iter().any(|prefix| is_below(path, prefix.trim_matches('/')))
     };
-    files.retain(|path, _| !left_out(path));
-    Ok(files)
+    names.files.retain(|path, _| !left_out(path));
+    Ok(names.files)
+}
+
+/// The measured files, by the names under which they are opened.
+struct Names<'a> {
+    files: BTreeMap<String, &'a File>,
+    budget: Budget,
+    /// How many files links may still lead past.
+    visits: usize,
+}
+
+impl<'a> Names<'a> {
+    fn add(&mut self, name: String, file: &'a File) -> Result<()> {
+        self.budget.charge(name.len() as u64 + NAME, "names of measured files")?;
+        self.files.insert(name, file);
+        if self.files.len() > NAMES_LIMIT {
+            return Err(Error::Limit {
+                what: "names of measured files".into(),
+                limit: NAMES_LIMIT.to_string(),
+            });
+        }
+        Ok(())
+    }
 }
 
 /// Adds what is in the directory that `alias` is or leads to, under names that begin with `alias`.
@@ -115,24 +153,22 @@ fn follow<'a>(
     tree: &'a Tree,
     alias: &str,
     depth: usize,
-    files: &mut BTreeMap<String, &'a File>,
+    names: &mut Names<'a>,
     keep: &dyn Fn(&str) -> bool,
 ) -> Result<()> {
     let Some(directory) = tree.resolve_directory(alias).filter(|_| depth < LINKS_DEPTH) else {
         return Ok(());
     };
-    for (path, node) in tree.below(&directory) {
+    for (path, node, file) in tree.below(&directory) {
+        names.visits = names.visits.checked_sub(1).ok_or_else(|| Error::Limit {
+            what: "files in directories that links lead to".into(),
+            limit: format!("{VISITS_FREE}, and {VISITS_RATIO} times those of the image"),
+        })?;
         let name = format!("{alias}{}", &path[directory.len()..]);
-        match (node, tree.resolve(path)) {
-            (Node::File(_) | Node::Symlink(_), Some(file)) if keep(&name) => drop(files.insert(name, file)),
-            (Node::Symlink(_), None) => follow(tree, &name, depth + 1, files, keep)?,
+        match (node, file) {
+            (Node::File(_) | Node::Symlink(_), Some(file)) if keep(&name) => names.add(name, file)?,
+            (Node::Symlink(_), None) => follow(tree, &name, depth + 1, names, keep)?,
             _ => {}
-        }
-        if files.len() > NAMES_LIMIT {
-            return Err(Error::Limit {
-                what: "names of measured files".into(),
-                limit: NAMES_LIMIT.to_string(),
-            });
         }
     }
     Ok(())
@@ -174,6 +210,8 @@ struct Rules<'a> {
     tree: &'a Tree,
     gramine: Option<Gramine>,
     bundle: bool,
+    /// Whether a directory has tests in it, for those that were looked into.
+    tests: RefCell<HashMap<String, bool>>,
 }
 
 impl Rules<'_> {
@@ -229,14 +267,20 @@ impl Rules<'_> {
         }
         // Tests directly inside a package. Deeper ones stay: packages are known to load helpers from theirs.
         if let Some((directory @ ("tests" | "test"), _)) = rest.split_once('/')
-            && self.tree.below(&format!("{tree}/{top}/{directory}")).any(|(path, _)| {
-                let name = path.rsplit('/').next().unwrap_or_default();
-                name.starts_with("test_") && name.ends_with(".py")
-            })
+            && self.has_tests(format!("{tree}/{top}/{directory}"))
         {
             return false;
         }
         rest.ends_with("__init__.pyi") || !ENDINGS.iter().any(|ending| path.ends_with(ending))
+    }
+
+    fn has_tests(&self, directory: String) -> bool {
+        *self.tests.borrow_mut().entry(directory).or_insert_with_key(|directory| {
+            self.tree.below(directory).any(|(path, ..)| {
+                let name = path.rsplit('/').next().unwrap_or_default();
+                name.starts_with("test_") && name.ends_with(".py")
+            })
+        })
     }
 }
 

@@ -1,14 +1,14 @@
 //! One layer: unpacked as a stream, its digests checked, its entries listed and hashed.
 
-use std::cell::Cell;
-use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufReader, Read};
-use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use sha2::{Digest, Sha256};
 
 use super::layout::{Blob, wrong, wrong_digest};
 use super::tree::{File, Node};
+use crate::paths::{Budget, Id, Paths, ROOT};
 use crate::region::{Hashing, RegionReader};
 use crate::tape::{Entry, Kind, Source, TapeReader, clean_path, printable};
 use crate::{Error, Result};
@@ -16,30 +16,91 @@ use crate::{Error, Result};
 /// Most entries of a layer.
 const ENTRIES_LIMIT: usize = 1_000_000;
 
-/// How far a layer may expand: this much in any case, and this many times its packed size. Ordinary
-/// layers expand two to five times; gzip reaches a thousand.
+/// How far the layers of an image may expand, all together: this much in any case, and this many times their packed
+/// size. Ordinary layers expand two to five times; gzip reaches a thousand.
 const EXPANSION_FREE: u64 = 256 << 20;
 const EXPANSION_RATIO: u64 = 200;
 
-/// Most bytes of a layer, unpacked.
+/// Most bytes of a layer, unpacked, and of all layers of an image together.
 const EXPANSION_LIMIT: u64 = 64 << 30;
+const EXPANSION_TOTAL: u64 = 256 << 30;
 
-/// Memory that zstd may ask for, as a power of two: 64 MiB.
-const ZSTD_WINDOW: u32 = 26;
+/// Memory that zstd may ask for, as a power of two: 32 MiB, and 64 MiB for a layer from [`ZSTD_LARGE`] bytes on.
+/// Smaller ones are unpacked one at a time, so that an image of a few bytes takes that memory once.
+const ZSTD_WINDOW: u32 = 25;
+const ZSTD_WINDOW_LARGE: u32 = 26;
+const ZSTD_LARGE: u64 = 32 << 20;
 
 const BUFFER: usize = 1 << 17;
 
-/// What a layer changes. Whiteouts act on the layers below only, wherever in the layer they stand.
+/// What the layers of one image may take together, and whether to stop.
+#[derive(Debug)]
+pub(super) struct Limits {
+    /// Bytes that may still be unpacked, and how many they were.
+    left: AtomicU64,
+    expansion: u64,
+    /// What may be kept about their entries.
+    pub(super) budget: Budget,
+    /// Another layer was refused already.
+    pub(super) stop: AtomicBool,
+    small_zstd: Mutex<()>,
+}
+
+impl Limits {
+    /// For layers of `packed` bytes.
+    pub(super) fn new(packed: u64) -> Self {
+        let expansion =
+            EXPANSION_FREE.saturating_add(packed.saturating_mul(EXPANSION_RATIO)).min(EXPANSION_TOTAL);
+        Limits {
+            left: AtomicU64::new(expansion),
+            expansion,
+            budget: Budget::for_layers(packed),
+            stop: AtomicBool::new(false),
+            small_zstd: Mutex::new(()),
+        }
+    }
+}
+
+/// What a layer changes. Whiteouts act on the layers below only.
 #[derive(Debug, Default)]
 pub(super) struct Layer {
     pub(super) index: usize,
-    pub(super) entries: BTreeMap<String, Change>,
-    /// Paths that the layers below lose, with all that is under them.
-    pub(super) whiteouts: BTreeSet<String>,
-    /// Directories that lose what the layers below have in them.
-    pub(super) opaque: BTreeSet<String>,
+    pub(super) paths: Paths<Item>,
+    /// Where the hard links are, in their order.
+    pub(super) links: Vec<Id>,
     /// Its length unpacked, in bytes.
     pub(super) unpacked: u64,
+}
+
+/// What a layer says about a path.
+#[derive(Debug, Default)]
+pub(super) struct Item {
+    /// Its entry; `None` for directories that only paths name.
+    pub(super) change: Option<Change>,
+    /// A path below it came before its own entry.
+    pub(super) implied: bool,
+    /// It is a directory because there are entries below it, not only whiteouts.
+    pub(super) holds: bool,
+    /// Below it, a directory had no entry of its own when something was put into it.
+    loose: bool,
+    /// The layers below lose it, with all that is under it.
+    pub(super) whiteout: bool,
+    /// The layers below lose what they have in it.
+    pub(super) opaque: bool,
+}
+
+#[derive(Debug)]
+pub(super) enum Change {
+    Put(Node),
+    Link(Link),
+}
+
+/// Another name for the file at a path.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) target: Box<str>,
+    /// The layer has had no entry at the target so far.
+    pub(super) early: bool,
 }
 
 /// Whether a layer touches a path and what is below it, and whether anything else.
@@ -54,35 +115,144 @@ impl Layer {
     pub(super) fn place(&self, prefix: &str) -> Touched {
         let is_below =
             |path: &str| path.strip_prefix(prefix).is_some_and(|r| r.is_empty() || r.starts_with('/'));
-        let leads_there = |path: &str| {
-            path.is_empty() || prefix.strip_prefix(path).is_some_and(|rest| rest.starts_with('/'))
-        };
-        let mut touched = Touched { below: false, elsewhere: false };
-        for (path, change) in &self.entries {
-            let directory = matches!(change, Change::Put(Node::Directory));
-            match (is_below(path), directory && leads_there(path)) {
-                (true, _) => touched.below = true,
-                (false, true) => {}
-                (false, false) => touched.elsewhere = true,
-            }
-        }
-        for path in self.whiteouts.iter().chain(&self.opaque) {
-            match is_below(path) {
-                true => touched.below = true,
-                false => touched.elsewhere = true,
+        let leads_there = |path: &str| prefix.strip_prefix(path).is_some_and(|rest| rest.starts_with('/'));
+        let mut touched = Touched { below: false, elsewhere: self.paths.value(ROOT).opaque };
+        for (path, _, item) in self.paths.below(ROOT) {
+            let acts = item.whiteout || item.opaque;
+            let directory = matches!(item.change, Some(Change::Put(Node::Directory)));
+            match (is_below(&path), item.change.is_some()) {
+                (true, has) => touched.below |= has || acts,
+                (false, has) => touched.elsewhere |= acts || (has && !(directory && leads_there(&path))),
             }
         }
         touched
     }
+
+    /// The directory at `path`, made as far as it is not there. `entry` is what leads there; `holds` if it is no
+    /// whiteout.
+    fn directory(&mut self, entry: &Entry, path: &str, holds: bool) -> Result<Id> {
+        let mut at = ROOT;
+        for component in path.split('/').filter(|component| !component.is_empty()) {
+            if component.starts_with(".wh.") {
+                return Err(refuse(self.index, entry, "nothing below the name of a whiteout", "an entry"));
+            }
+            at = match self.paths.child(at, component) {
+                Some(id) => id,
+                None => {
+                    let id = self.paths.add(at, component);
+                    self.paths.value_mut(id).implied = true;
+                    id
+                }
+            };
+            let item = self.paths.value_mut(at);
+            item.holds |= holds;
+            let found = match &item.change {
+                // Some engines merge it with the directory that is taken away, and some do not.
+                _ if item.whiteout => "a path below what the same layer takes away",
+                None | Some(Change::Put(Node::Directory)) => continue,
+                Some(_) => "a path below something else",
+            };
+            return Err(refuse(self.index, entry, "paths below directories", found));
+        }
+        if holds {
+            let (mut above, mut loose) = (at, false);
+            loop {
+                let item = self.paths.value_mut(above);
+                item.loose |= loose;
+                loose |= item.change.is_none();
+                if above == ROOT {
+                    break;
+                }
+                above = self.paths.parent(above);
+            }
+        }
+        Ok(at)
+    }
+
+    /// Notes an entry of the layer.
+    fn put(&mut self, entry: &Entry, change: Change) -> Result<()> {
+        let directory = matches!(change, Change::Put(Node::Directory));
+        let index = self.index;
+        let Some(name) = entry.path.rsplit('/').next().filter(|name| !name.is_empty()) else {
+            // The archive's own root is there anyway.
+            return if directory { Ok(()) } else { Err(refuse(index, entry, "a name", "none")) };
+        };
+        let parent = self.directory(entry, parent(&entry.path), true)?;
+        let change = match change {
+            Change::Link(mut link) => {
+                let target = self.paths.find(&link.target);
+                link.early = target.is_none_or(|id| self.paths.value(id).change.is_none());
+                self.paths.note(link.target.len());
+                Change::Link(link)
+            }
+            Change::Put(node) => {
+                if let Node::Symlink(target) = &node {
+                    self.paths.note(target.len());
+                }
+                Change::Put(node)
+            }
+        };
+        let id = self.paths.child(parent, name).unwrap_or_else(|| self.paths.add(parent, name));
+        let has_children = self.paths.has_children(id);
+        let link = matches!(change, Change::Link(_));
+        let item = self.paths.value_mut(id);
+        match &item.change {
+            // Some tools repeat directories; a repeated file would mean what its reader likes.
+            Some(Change::Put(Node::Directory)) if directory => return Ok(()),
+            Some(_) => return Err(refuse(index, entry, "each path once", "the same path again")),
+            None if has_children && !directory => {
+                return Err(refuse(index, entry, "each path once", "a directory and something else"));
+            }
+            // Some engines leave in it what the layers below have there.
+            None if item.whiteout && directory => {
+                let expected = "no directory where the same layer takes something away";
+                return Err(refuse(index, entry, expected, "one"));
+            }
+            None => {}
+        }
+        item.change = Some(change);
+        if link {
+            self.links.push(id);
+        }
+        Ok(())
+    }
+
+    /// Notes that the layers below lose `name` in the directory at `parent`.
+    fn whiteout(&mut self, entry: &Entry, parent: &str, name: &str) -> Result<()> {
+        let parent = self.directory(entry, parent, false)?;
+        let id = self.paths.child(parent, name).unwrap_or_else(|| self.paths.add(parent, name));
+        let has_children = self.paths.has_children(id);
+        let item = self.paths.value_mut(id);
+        // Engines go through a layer in order, and would take away what it brought just before.
+        if item.change.is_some() || item.holds || has_children {
+            let expected = "whiteouts of what lower layers brought";
+            return Err(refuse(self.index, entry, expected, "one behind the layer's own entry there"));
+        }
+        if item.whiteout {
+            return Err(refuse(self.index, entry, "each path once", "the same whiteout again"));
+        }
+        item.whiteout = true;
+        Ok(())
+    }
+
+    /// Notes that the layers below lose what they have in the directory at `path`.
+    fn opaque(&mut self, entry: &Entry, path: &str) -> Result<()> {
+        let id = self.directory(entry, path, false)?;
+        if self.paths.value(id).opaque {
+            return Err(refuse(self.index, entry, "each path once", "the same whiteout again"));
+        }
+        // Engines take away what is there and was no entry of this layer, directories without one included.
+        if self.paths.value(id).loose {
+            let expected = "an opaque whiteout before what is in its directory";
+            return Err(refuse(self.index, entry, expected, "one behind a path without its directories"));
+        }
+        self.paths.value_mut(id).opaque = true;
+        Ok(())
+    }
 }
 
-#[derive(Debug)]
-pub(super) enum Change {
-    Put(Node),
-    /// Another name for the file at this path.
-    Link(String),
-    /// The same, but the layer's own entry at this path stands further down, if it has one.
-    EarlyLink(String),
+fn parent(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(parent, _)| parent)
 }
 
 /// How a layer lies in the archive, by its first bytes; what a media type says is not consulted.
@@ -138,7 +308,8 @@ pub(super) fn stream(index: usize, blob: &Blob) -> Result<Stream> {
         Packing::Zstd => {
             let mut decoder =
                 zstd::stream::read::Decoder::new(region).map_err(|e| wrong(&name(index), "zstd", e))?;
-            decoder.window_log_max(ZSTD_WINDOW).map_err(|e| wrong(&name(index), "zstd", e))?;
+            let window = if blob.region.len() < ZSTD_LARGE { ZSTD_WINDOW } else { ZSTD_WINDOW_LARGE };
+            decoder.window_log_max(window).map_err(|e| wrong(&name(index), "zstd", e))?;
             Box::new(decoder)
         }
     };
@@ -146,43 +317,49 @@ pub(super) fn stream(index: usize, blob: &Blob) -> Result<Stream> {
 }
 
 /// Reads a layer to its end, checks its digests, and lists what it changes.
-pub(super) fn read(index: usize, blob: &Blob) -> Result<Layer> {
-    let packed = packing(index, blob)? != Packing::Plain;
+pub(super) fn read(index: usize, blob: &Blob, limits: &Limits) -> Result<Layer> {
+    let packing = packing(index, blob)?;
     if let Some(expected) = blob.digest {
-        let found = match packed {
-            true => blob.region.sha256().map_err(|e| wrong(&name(index), "readable bytes", e))?,
-            false => blob.diff_id,
+        let found = match packing {
+            Packing::Plain => blob.diff_id,
+            _ => blob.region.sha256().map_err(|e| wrong(&name(index), "readable bytes", e))?,
         };
         if found != expected {
             return Err(wrong_digest(&name(index), &expected, &found));
         }
     }
-    let over = Rc::new(Cell::new(false));
-    let limit =
-        EXPANSION_FREE.saturating_add(blob.region.len().saturating_mul(EXPANSION_RATIO)).min(EXPANSION_LIMIT);
-    let bounded = Bounded { inner: stream(index, blob)?, left: limit, over: over.clone() };
+    let _alone = (packing == Packing::Zstd && blob.region.len() < ZSTD_LARGE)
+        .then(|| limits.small_zstd.lock().unwrap_or_else(PoisonError::into_inner));
+    let over = AtomicU64::new(0);
+    let bounded = Bounded { inner: stream(index, blob)?, read: 0, limits, over: &over };
     let hashing = BufReader::with_capacity(BUFFER, Hashing::new(bounded));
     let mut tape = TapeReader::new(name(index), hashing);
-    let mut layer = list(index, &mut tape).map_err(|error| {
-        if !over.get() {
-            return error;
-        }
-        let what = format!("{} ({} bytes), unpacked,", name(index), blob.region.len());
-        Error::Limit { what, limit: format!("{limit} bytes") }
-    })?;
+    let mut layer =
+        list(index, &mut tape, &limits.budget).map_err(|error| match over.load(Ordering::Relaxed) {
+            0 => error,
+            limit => Error::Limit {
+                what: format!(
+                    "{} ({} bytes packed), unpacked with those before it,",
+                    name(index),
+                    blob.region.len()
+                ),
+                limit: format!("{limit} bytes"),
+            },
+        })?;
     // The tape has been read to the very end, so the hash is of the whole layer.
     let (found, bounded) = tape.into_inner().into_inner().into_parts();
-    layer.unpacked = limit - bounded.left;
+    layer.unpacked = bounded.read;
     if found != blob.diff_id {
         return Err(wrong_digest(&format!("{}, unpacked", name(index)), &blob.diff_id, &found));
     }
     Ok(layer)
 }
 
-fn list(index: usize, tape: &mut TapeReader<impl Source>) -> Result<Layer> {
+fn list(index: usize, tape: &mut TapeReader<impl Source>, budget: &Budget) -> Result<Layer> {
     let mut layer = Layer { index, ..Layer::default() };
     let mut buffer = vec![0; BUFFER];
     let mut count = 0;
+    let mut charged = 0;
     while let Some(entry) = tape.next_entry()? {
         count += 1;
         if count > ENTRIES_LIMIT {
@@ -191,9 +368,9 @@ fn list(index: usize, tape: &mut TapeReader<impl Source>) -> Result<Layer> {
                 limit: ENTRIES_LIMIT.to_string(),
             });
         }
-        let (parent, base) = entry.path.rsplit_once('/').unwrap_or(("", &entry.path));
+        let (parent, base) = (parent(&entry.path), entry.path.rsplit('/').next().unwrap_or_default());
         if base == ".wh..wh..opq" {
-            layer.opaque.insert(parent.into());
+            layer.opaque(&entry, parent)?;
         } else if base.starts_with(".wh..wh.") {
             // Bookkeeping of an old storage driver.
         } else if let Some(gone) = base.strip_prefix(".wh.") {
@@ -205,24 +382,15 @@ fn list(index: usize, tape: &mut TapeReader<impl Source>) -> Result<Layer> {
                 let found = format!("of `{gone}`");
                 return Err(refuse(index, &entry, "a whiteout of something in its own directory", &found));
             }
-            let path = if parent.is_empty() { gone.into() } else { format!("{parent}/{gone}") };
-            layer.whiteouts.insert(path);
+            layer.whiteout(&entry, parent, gone)?;
         } else {
             let change = change(index, &entry, tape, &mut buffer)?;
-            let directory = matches!(change, Change::Put(Node::Directory));
-            let change = match change {
-                Change::Link(target) if !layer.entries.contains_key(&target) => Change::EarlyLink(target),
-                change => change,
-            };
-            let before = layer.entries.insert(entry.path.clone(), change);
-            // Some tools repeat directories; a repeated file would mean what its reader likes.
-            if before.is_some_and(|before| !directory || !matches!(before, Change::Put(Node::Directory))) {
-                return Err(refuse(index, &entry, "each path once", "the same path again"));
-            }
+            layer.put(&entry, change)?;
         }
+        let cost = layer.paths.cost();
+        budget.charge(cost - charged, &format!("the list of files of {}", name(index)))?;
+        charged = cost;
     }
-    // The archive's own root is there anyway.
-    layer.entries.remove("");
     Ok(layer)
 }
 
@@ -235,13 +403,14 @@ fn change(index: usize, entry: &Entry, tape: &mut impl Read, buffer: &mut [u8]) 
             Change::Put(Node::Symlink(target))
         }
         Kind::HardLink => {
-            let target = clean_path(&entry.link).map_err(|(expected, found)| {
+            // Kaniko writes them from the image's root on, and engines take them so.
+            let slashes = entry.link.iter().take_while(|&&b| b == b'/').count();
+            let target = clean_path(&entry.link[slashes..]).map_err(|(expected, found)| {
                 refuse(index, entry, expected, &format!("a hard link to {found}"))
             })?;
-            Change::Link(target)
+            Change::Link(Link { target: target.into(), early: false })
         }
         Kind::Other(_) => Change::Put(Node::Special),
-        Kind::File if entry.path.is_empty() => return Err(refuse(index, entry, "a name", "none")),
         Kind::File => {
             let mut hash = Sha256::new();
             loop {
@@ -267,23 +436,29 @@ pub(super) fn name(index: usize) -> String {
     format!("image layer {}", index + 1)
 }
 
-/// Fails once more than `left` bytes have been read, and leaves a note that this was why.
-struct Bounded<R> {
+/// Fails once the layer or the whole image has given more bytes than it may, and leaves a note of the limit.
+struct Bounded<'a, R> {
     inner: R,
-    left: u64,
-    over: Rc<Cell<bool>>,
+    read: u64,
+    limits: &'a Limits,
+    over: &'a AtomicU64,
 }
 
-impl<R: Read> Read for Bounded<R> {
+impl<R: Read> Read for Bounded<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let n = self.inner.read(buffer)?;
-        match self.left.checked_sub(n as u64) {
-            Some(left) => self.left = left,
-            None => {
-                self.over.set(true);
-                return Err(io::Error::other("it expands beyond its limit"));
-            }
+        if self.limits.stop.load(Ordering::Relaxed) {
+            return Err(io::Error::other("another layer was refused"));
         }
-        Ok(n)
+        let n = self.inner.read(buffer)?;
+        self.read += n as u64;
+        let took = |left: u64| left.checked_sub(n as u64);
+        let whole = self.limits.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, took);
+        let limit = match whole {
+            Err(_) => self.limits.expansion,
+            Ok(_) if self.read > EXPANSION_LIMIT => EXPANSION_LIMIT,
+            Ok(_) => return Ok(n),
+        };
+        self.over.store(limit, Ordering::Relaxed);
+        Err(io::Error::other("it expands beyond its limit"))
     }
 }

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use crate::region::Region;
-use crate::tape::{Kind, TapeReader, clean_path, printable};
-use crate::{Error, Result};
+use crate::tape::{self, Kind, TapeReader, clean_path, printable};
+use crate::{Error, Result, unique};
 
 /// The archive's name in messages.
 const ARCHIVE: &str = "image.tar";
@@ -19,6 +21,12 @@ const JSON_LIMIT: u64 = 4 * 1024 * 1024;
 /// Most members of the archive, and most layers of the image (engines allow 127).
 const MEMBERS_LIMIT: usize = 10_000;
 const LAYERS_LIMIT: usize = 512;
+
+/// Most images in an index, other platforms and attestations included.
+const MANIFESTS_LIMIT: usize = 1000;
+
+/// Largest `config` object in an image's configuration, in bytes: it is kept.
+const SETTINGS_LIMIT: usize = 1024 * 1024;
 
 /// One layer as it lies in the archive.
 #[derive(Debug, Clone)]
@@ -37,12 +45,27 @@ pub(super) struct Blob {
 pub(super) struct Settings {
     /// `amd64`, `arm64`, ...; empty where the image does not say.
     pub(super) architecture: String,
-    /// The `config` object, as the image has it.
-    pub(super) config: serde_json::Map<String, serde_json::Value>,
+    /// The `config` object, as the image has it; empty where it has none.
+    config: Box<str>,
+}
+
+impl Settings {
+    /// The `config` object. Its tree takes far more memory than its text, and is seldom asked for.
+    pub(super) fn config(&self) -> Map<String, Value> {
+        serde_json::from_str(&self.config).unwrap_or_default()
+    }
 }
 
 /// Reads the layout in `archive`: the layers, lowest first, and what the image's configuration says.
 pub(super) fn read(archive: &Region) -> Result<(Vec<Blob>, Settings)> {
+    let head = archive.part(0, 512).bytes().map_err(|e| wrong(ARCHIVE, "readable bytes", e))?;
+    if let Some(found) = tape::foreign(&head) {
+        return Err(wrong(
+            ARCHIVE,
+            "a tar that is not packed, from `docker save` or of an OCI layout",
+            found,
+        ));
+    }
     let members = members(archive)?;
     let (config, layers) = if members.contains_key("index.json") {
         from_oci(&members)?
@@ -55,10 +78,15 @@ pub(super) fn read(archive: &Region) -> Result<(Vec<Blob>, Settings)> {
         let found = format!("{} layers and {} diff ids", layers.len(), config.rootfs.diff_ids.len());
         return Err(wrong("config", "one diff id for each layer, and at most 512 of them", found));
     }
-    let settings = Settings {
-        architecture: config.architecture.unwrap_or_default(),
-        config: config.config.unwrap_or_default(),
-    };
+    let raw = config.config.as_deref().map_or("{}", RawValue::get);
+    if raw.len() > SETTINGS_LIMIT {
+        let what = "`config` in the configuration of the image".into();
+        return Err(Error::Limit { what, limit: format!("{SETTINGS_LIMIT} bytes") });
+    }
+    if !raw.starts_with('{') {
+        return Err(wrong("config", "an object as `config`", "something else"));
+    }
+    let settings = Settings { architecture: config.architecture.unwrap_or_default(), config: raw.into() };
     let blobs = (layers.into_iter().zip(config.rootfs.diff_ids))
         .map(|((region, digest), diff_id)| {
             Ok(Blob { region, digest, diff_id: sha256(&diff_id)?, unpacked: 0 })
@@ -153,7 +181,7 @@ struct OciManifest {
 struct Config {
     rootfs: RootFs,
     architecture: Option<String>,
-    config: Option<serde_json::Map<String, serde_json::Value>>,
+    config: Option<Box<RawValue>>,
 }
 
 #[derive(Deserialize)]
@@ -194,6 +222,10 @@ fn is_index(descriptor: &Descriptor, bytes: &[u8]) -> bool {
 /// The one image among the manifests of an index: not an attestation about it, and present. An image of several names
 /// is there once for each, and one of several platforms is taken for the only one that enclaves have.
 fn the_image(members: &Members, index: OciIndex) -> Result<Descriptor> {
+    if index.manifests.len() > MANIFESTS_LIMIT {
+        let what = "images in index.json".into();
+        return Err(Error::Limit { what, limit: MANIFESTS_LIMIT.to_string() });
+    }
     let mut images: Vec<_> = (index.manifests.into_iter())
         .filter(|d| d.platform.as_ref().is_none_or(|p| p.os != "unknown"))
         .filter(|d| !d.annotations.contains_key("vnd.docker.reference.type"))
@@ -274,7 +306,9 @@ fn small(part: &str, region: &Region) -> Result<Vec<u8>> {
 }
 
 fn json<T: DeserializeOwned>(part: &str, bytes: &[u8]) -> Result<T> {
-    serde_json::from_slice(bytes).map_err(|e| wrong(part, "the JSON of an image", e))
+    unique::keys(bytes)
+        .and_then(|()| serde_json::from_slice(bytes))
+        .map_err(|e| wrong(part, "the JSON of an image", e))
 }
 
 /// Reads `sha256:<64 hexadecimal digits>`; no other algorithm is in use.

@@ -26,9 +26,9 @@ impl Image {
     /// environment (but for the variables named in `without_env`), working directory, user, command, entry point, labels.
     /// Its history is left out.
     pub fn write_archive(&self, reference: &str, without_env: &[&str], out: &mut dyn Write) -> Result<()> {
-        let mut kept = Map::new();
+        let (mut kept, config) = (Map::new(), self.settings.config());
         for key in ["Cmd", "Entrypoint", "Env", "Labels", "User", "WorkingDir"] {
-            if let Some(value) = self.settings.config.get(key) {
+            if let Some(value) = config.get(key) {
                 kept.insert(key.into(), value.clone());
             }
         }
@@ -42,9 +42,11 @@ impl Image {
     }
 
     /// The value of a variable in the environment that the image's configuration gives to programs.
-    pub fn environment_variable(&self, name: &str) -> Option<&str> {
-        let variables = self.settings.config.get("Env")?.as_array()?;
-        variables.iter().filter_map(Value::as_str).find_map(|text| text.strip_prefix(name)?.strip_prefix('='))
+    pub fn environment_variable(&self, name: &str) -> Option<String> {
+        let config = self.settings.config();
+        let variables = config.get("Env")?.as_array()?;
+        let value = |text: &str| Some(text.strip_prefix(name)?.strip_prefix('=')?.to_owned());
+        variables.iter().filter_map(Value::as_str).find_map(value)
     }
 
     fn save(&self, reference: Option<&str>, config: Map<String, Value>, out: &mut dyn Write) -> Result<()> {
