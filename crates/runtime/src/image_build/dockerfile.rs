@@ -3,12 +3,15 @@
 //! Format: the Dockerfile reference of Docker's classic builder: parser directives, comments, continued lines,
 //! `ARG` before the first `FROM`, stages. Only `FROM` and `ARG` are looked at; everything else is the engine's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::{CA_DIRECTORY, CA_IN_CONTEXT, CA_VARIABLES};
 
 /// Largest Dockerfile that is read, in bytes.
 pub const LIMIT: usize = 1024 * 1024;
+
+/// Longest name of an image, in bytes: longer ones, which variables can make of a short text, name none.
+const NAME_LIMIT: usize = 512;
 
 /// A Dockerfile's text, by instructions.
 #[derive(Debug, Clone)]
@@ -62,7 +65,8 @@ impl Dockerfile {
     /// `FROM` and `arguments` are put in.
     pub fn bases(&self, arguments: &[(String, String)]) -> Vec<String> {
         let mut variables: BTreeMap<&str, &str> = BTreeMap::new();
-        let mut stages: Vec<String> = Vec::new();
+        let mut stages: HashSet<String> = HashSet::new();
+        let mut seen = HashSet::new();
         let mut bases = Vec::new();
         for instruction in &self.instructions {
             match instruction.keyword.as_str() {
@@ -78,9 +82,12 @@ impl Dockerfile {
                     let mut words =
                         instruction.arguments.split_whitespace().skip_while(|word| word.starts_with("--"));
                     let Some(image) = words.next() else { continue };
-                    let image = expand(image, &variables);
-                    let is_stage = stages.contains(&image.to_lowercase());
-                    if !is_stage && !image.is_empty() && image != "scratch" && !bases.contains(&image) {
+                    if let Some(image) = expand(image, &variables)
+                        && !stages.contains(&image.to_lowercase())
+                        && !image.is_empty()
+                        && image != "scratch"
+                        && seen.insert(image.clone())
+                    {
                         bases.push(image);
                     }
                     if words.next().is_some_and(|word| word.eq_ignore_ascii_case("as")) {
@@ -99,11 +106,14 @@ impl Dockerfile {
         for (name, file) in CA_VARIABLES {
             lines.push_str(&format!(" {name}=/{CA_DIRECTORY}/{file}"));
         }
+        let stages = self.instructions.iter().filter(|instruction| instruction.keyword == "FROM");
+        let mut ends = stages.map(|stage| stage.last_line).peekable();
         let mut out = String::new();
         for (number, line) in self.text.lines().enumerate() {
             out.push_str(line);
             out.push('\n');
-            if self.instructions.iter().any(|i| i.keyword == "FROM" && i.last_line == number) {
+            // Instructions stand in the order of their lines.
+            if ends.next_if_eq(&number).is_some() {
                 out.push_str(&lines);
                 out.push('\n');
             }
@@ -141,8 +151,8 @@ fn escape_character(text: &str) -> char {
     '\\'
 }
 
-/// `$NAME`, `${NAME}` and `${NAME:-default}` in the name of an image.
-fn expand(text: &str, variables: &BTreeMap<&str, &str>) -> String {
+/// `$NAME`, `${NAME}` and `${NAME:-default}` in the name of an image; nothing where that gets too long.
+fn expand(text: &str, variables: &BTreeMap<&str, &str>) -> Option<String> {
     let mut out = String::new();
     let mut rest = text.trim_matches('"');
     while let Some((before, after)) = rest.split_once('$') {
@@ -159,11 +169,13 @@ fn expand(text: &str, variables: &BTreeMap<&str, &str>) -> String {
             }
         };
         let value = variables.get(name).copied().filter(|value| !value.is_empty()).unwrap_or(default);
+        if out.len() + value.len() > NAME_LIMIT {
+            return None;
+        }
         out.push_str(value);
         rest = left;
     }
-    out.push_str(rest);
-    out
+    (out.len() + rest.len() <= NAME_LIMIT).then(|| out + rest)
 }
 
 #[cfg(test)]
@@ -190,6 +202,13 @@ mod tests {
         assert_eq!(bases("FROM \\\n  # why not\n  busybox \\\n AS one\nFROM one"), ["busybox"]);
         assert_eq!(bases("RUN echo FROM x"), [""; 0]);
         assert_eq!(bases("FROM"), [""; 0]);
+    }
+
+    #[test]
+    fn a_name_that_variables_make_too_long_names_no_image() {
+        let long = "x".repeat(400);
+        let found = bases(&format!("ARG A={long}\nFROM $A$A\nFROM a$A\nFROM {long}$A\nFROM {long}{long}\n"));
+        assert_eq!(found, [format!("a{long}")]);
     }
 
     #[test]

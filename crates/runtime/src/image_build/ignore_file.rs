@@ -4,7 +4,7 @@
 //! name, `**` over any number of them, `!` for exceptions; the last line that matches a path or a directory above it
 //! decides.
 
-use globset::{GlobBuilder, GlobMatcher};
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
 use crate::Error;
 
@@ -14,18 +14,31 @@ pub const FILE: &str = ".dockerignore";
 /// Largest file that is read, in bytes.
 pub const LIMIT: usize = 256 * 1024;
 
+/// Most patterns of a file: each is compiled, to a thousand times its length.
+pub const PATTERNS_LIMIT: usize = 4096;
+
 /// The patterns of one directory.
 #[derive(Debug, Default)]
 pub struct IgnoreFile {
-    rules: Vec<(bool, GlobMatcher)>,
+    patterns: GlobSet,
+    /// Of each pattern, whether what it matches is left out.
+    excluded: Vec<bool>,
 }
 
 impl IgnoreFile {
     /// Reads the patterns in `text`.
     ///
     /// # Errors
-    /// [`Error::BuildContext`] for a pattern that is none.
+    /// [`Error::BuildContext`] for a pattern that is none, and for more than [`PATTERNS_LIMIT`] of them.
     pub fn parse(text: &str) -> Result<IgnoreFile, Error> {
+        let wrong = |expected: &str, found: String| Error::BuildContext {
+            what: FILE.to_owned(),
+            expected: expected.to_owned(),
+            found,
+        };
+        let unreadable =
+            |error: globset::Error| wrong("patterns as docker build reads them", error.to_string());
+        let mut patterns = GlobSetBuilder::new();
         let mut rules = Vec::new();
         for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
             let (excluded, pattern) = match line.strip_prefix('!') {
@@ -36,28 +49,26 @@ impl IgnoreFile {
             if pattern.is_empty() || pattern == "." {
                 continue;
             }
+            if rules.len() == PATTERNS_LIMIT {
+                return Err(wrong(&format!("at most {PATTERNS_LIMIT} patterns"), "more".to_owned()));
+            }
             let glob = GlobBuilder::new(pattern).literal_separator(true).backslash_escape(true).build();
-            let glob = glob.map_err(|error| Error::BuildContext {
-                what: FILE.to_owned(),
-                expected: "patterns as docker build reads them".to_owned(),
-                found: error.to_string(),
-            })?;
-            rules.push((excluded, glob.compile_matcher()));
+            patterns.add(glob.map_err(unreadable)?);
+            rules.push(excluded);
         }
-        Ok(IgnoreFile { rules })
+        Ok(IgnoreFile { patterns: patterns.build().map_err(unreadable)?, excluded: rules })
     }
 
     /// Whether `path`, relative to the context with `/` between names, is no part of the build.
     pub fn leaves_out(&self, path: &str) -> bool {
         let above = path.match_indices('/').map(|(slash, _)| &path[..slash]);
-        let all: Vec<&str> = above.chain([path]).collect();
-        let decides = self.rules.iter().rev().find(|(_, glob)| all.iter().any(|path| glob.is_match(path)));
-        decides.is_some_and(|(excluded, _)| *excluded)
+        let matching = above.chain([path]).filter_map(|path| self.patterns.matches(path).into_iter().max());
+        matching.max().is_some_and(|last| self.excluded[last])
     }
 
     /// Whether something below a directory that is left out may come back in.
     pub fn has_exceptions(&self) -> bool {
-        self.rules.iter().any(|(excluded, _)| !excluded)
+        self.excluded.contains(&false)
     }
 }
 
@@ -81,5 +92,12 @@ mod tests {
         assert!(file.has_exceptions());
         assert!(!IgnoreFile::default().leaves_out("anything"));
         assert!(IgnoreFile::parse("a[").is_err());
+    }
+
+    #[test]
+    fn patterns_are_counted() {
+        assert!(IgnoreFile::parse(&"f\n".repeat(PATTERNS_LIMIT)).is_ok());
+        let error = IgnoreFile::parse(&"f\n".repeat(PATTERNS_LIMIT + 1)).unwrap_err();
+        assert!(error.to_string().contains("4096 patterns"), "{error}");
     }
 }
