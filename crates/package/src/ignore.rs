@@ -3,6 +3,7 @@
 //! One file, at the top of the directory; its patterns are relative to it. Some names never travel,
 //! whatever it says: they are other programs' droppings, and differ from machine to machine.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use ::ignore::gitignore::{Gitignore, GitignoreBuilder};
@@ -12,8 +13,11 @@ use crate::{Error, Result};
 /// The file's name.
 pub const FILE: &str = ".mseignore";
 
-/// The longest such file, in bytes.
-const LIMIT: u64 = 1024 * 1024;
+/// Largest file that is read, in bytes.
+pub const LIMIT: u64 = 256 * 1024;
+
+/// Most patterns of a file: each is compiled, to a thousand times its length.
+pub const PATTERNS_LIMIT: usize = 4096;
 
 /// Names that are left out wherever they stand.
 const ALWAYS: [&str; 6] = [FILE, ".git", ".DS_Store", "__pycache__", ".pytest_cache", ".mypy_cache"];
@@ -30,7 +34,7 @@ impl Ignore {
         let path = dir.join(FILE);
         match outside::files::read_text(&path, LIMIT) {
             Ok(text) => Self::parse(dir, &text),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Self::parse(dir, ""),
+            Err(e) if e.kind() == ErrorKind::NotFound => Self::parse(dir, ""),
             Err(e) => Err(Error::io("read", &path)(e)),
         }
     }
@@ -42,6 +46,14 @@ impl Ignore {
             expected: "patterns as in .gitignore".into(),
             found: format!("line {line}: {reason}"),
         };
+        let limit = |limit: String| Error::Limit { what: dir.join(FILE).display().to_string(), limit };
+        if text.len() as u64 > LIMIT {
+            return Err(limit(format!("{LIMIT} bytes")));
+        }
+        let is_pattern = |line: &&str| !line.trim_start().is_empty() && !line.starts_with('#');
+        if text.lines().filter(is_pattern).count() > PATTERNS_LIMIT {
+            return Err(limit(format!("{PATTERNS_LIMIT} patterns")));
+        }
         let mut builder = GitignoreBuilder::new(dir);
         for (number, line) in text.lines().enumerate() {
             builder.add_line(None, line).map_err(|e| refuse(number + 1, e.to_string()))?;
@@ -85,6 +97,19 @@ mod tests {
         for (path, is_dir, expected) in cases {
             assert_eq!(ignore.leaves_out(&dir.join(path), is_dir), expected, "{path}");
         }
+    }
+
+    #[test]
+    fn files_and_patterns_are_limited() {
+        let dir = Path::new("/p");
+        Ignore::parse(dir, &"#\n\nf\n".repeat(PATTERNS_LIMIT)).unwrap();
+        for text in ["f\n".repeat(PATTERNS_LIMIT + 1), "#".repeat(LIMIT as usize + 1)] {
+            assert!(matches!(Ignore::parse(dir, &text), Err(Error::Limit { .. })));
+        }
+        let dir = tempfile::tempdir().unwrap();
+        assert!(!Ignore::of(dir.path()).unwrap().leaves_out(&dir.path().join("f"), false));
+        std::fs::write(dir.path().join(FILE), "#".repeat(LIMIT as usize + 10)).unwrap();
+        assert!(Ignore::of(dir.path()).is_err());
     }
 
     #[test]
