@@ -4,8 +4,10 @@
 //! code provider mends it), the package's (whoever made or carried it), or this machine's. What a message quotes is
 //! shown without control characters: none reaches a terminal.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::path::{Path, PathBuf};
+
+use outside::printable::printable;
 
 /// Why a project, a package, an image or an interpreter was refused.
 #[derive(Debug, thiserror::Error)]
@@ -179,37 +181,19 @@ impl Error {
 }
 
 /// Shows a text without what acts on a terminal or turns the direction of writing.
-fn clean(text: impl fmt::Display) -> Clean<'static> {
-    Clean { text: text.to_string(), kept: &[] }
+fn clean(text: impl fmt::Display) -> String {
+    printable(&text.to_string(), "")
 }
 
 /// The same for texts of several lines.
-fn lines(text: impl fmt::Display) -> Clean<'static> {
-    Clean { text: text.to_string(), kept: &['\n', '\t'] }
-}
-
-struct Clean<'a> {
-    text: String,
-    kept: &'a [char],
-}
-
-impl fmt::Display for Clean<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.text.chars().try_for_each(|c| match acts(c) && !self.kept.contains(&c) {
-            true => write!(f, "{}", c.escape_unicode()),
-            false => f.write_char(c),
-        })
-    }
-}
-
-/// Whether a character is a control, a line separator of Unicode's, a mark of writing direction or invisible.
-fn acts(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+fn lines(text: impl fmt::Display) -> String {
+    printable(&text.to_string(), "\n\t")
 }
 
 #[cfg(test)]
 mod tests {
+    use outside::printable::acts;
+
     use super::*;
 
     #[test]

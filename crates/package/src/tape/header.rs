@@ -54,9 +54,10 @@ pub(super) fn parse(block: &[u8; 512]) -> Result<Header, Refusal> {
         }
         b"ustar  \0" => &[],
         magic if magic.iter().all(|&b| b == 0) => {
-            if block[MAGIC.start..].iter().any(|&b| b != 0) {
+            // GNU tar writes numbers of devices even there, which nobody reads.
+            if block[PREFIX.start..].iter().any(|&b| b != 0) {
                 return Err((
-                    "nothing behind the link of a V7 header",
+                    "nothing in the place of a prefix in a V7 header",
                     "more bytes, which others read as a prefix".into(),
                 ));
             }

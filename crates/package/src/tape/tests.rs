@@ -298,6 +298,7 @@ fn forms_that_real_tools_write_are_read() {
     for (name, entries, expected) in [
         ("ustar-prefix", vec![with(file(b"tail"), &[USTAR, (345, b"some/prefix")])], one("some/prefix/tail")),
         ("v7", vec![with(file(b"a"), &[(257, &[0; 8])])], one("a")),
+        ("v7-of-gnu", vec![with(file(b"a"), &[(257, &[0; 8]), (329, b"0000000\x000000000\0")])], one("a")),
         ("v7-old-type", vec![with(entry(b"a", 0, 0o644, b"data", b""), &[(257, &[0; 8])])], one("a")),
         ("git-comment", vec![pax(b'g', &[("comment", b"0123abcd")]), file(b"a")], one("a")),
         ("base-256", vec![big_octal], one("a")),
