@@ -100,3 +100,36 @@ fn exit_codes_tell_refused_from_could_not_judge() {
     person.run("quote verify --quote noise --evidence object.json", 2);
     person.run("quote verify --quote noise --mrenclave 00", 2);
 }
+
+#[test]
+fn a_real_quote_is_read_in_the_forms_that_tools_write() {
+    let Some(folder) = real_quote() else { return };
+    let person = Installation::new();
+    let raw = fs::read(folder.join("sgx_quote")).unwrap();
+    let hex: String = raw.iter().map(|byte| format!("{byte:02X}")).collect();
+    let length = (raw.len() as u64).to_le_bytes();
+    let open_enclave = [&[1, 0, 0, 0, 2, 0, 0, 0][..], &length, &raw].concat();
+    let zeros = [&raw[..], &[0; 4]].concat();
+    let collateral = folder.join("sgx_quote_collateral.json");
+    let failed = |bytes: &[u8]| -> Vec<(String, String)> {
+        fs::write(person.path("quote"), bytes).unwrap();
+        let command = format!(
+            "quote verify --quote quote --collateral {} --at 2025-07-01T00:00:00Z --format json",
+            collateral.display()
+        );
+        let report: serde_json::Value = serde_json::from_str(&person.run(&command, 3)).unwrap();
+        let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+        let failures = report["checks"].as_array().unwrap().iter().filter(|check| check["result"] == "fail");
+        failures.map(|check| (text(&check["id"]), text(&check["hint"]))).collect()
+    };
+    let ids = |failed: &[(String, String)]| failed.iter().map(|(id, _)| id.clone()).collect::<Vec<_>>();
+    let of_the_policy = ["policy.tcb_status", "policy.advisories"];
+    for form in [&raw[..], hex.as_bytes(), format!("\u{feff}0x{hex}\n").as_bytes(), &open_enclave] {
+        assert_eq!(ids(&failed(form)), of_the_policy);
+    }
+    let padded = failed(&zeros);
+    assert_eq!(ids(&padded)[0], "quote.length");
+    assert!(padded[0].1.contains(&format!("cut it to {} bytes", raw.len())), "{padded:?}");
+    let shown = person.run("quote inspect quote", 0);
+    assert!(shown.contains("after the quote: the quote ends after"), "{shown}");
+}

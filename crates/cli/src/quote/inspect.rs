@@ -170,7 +170,7 @@ fn print(tree: &Value, depth: usize) -> anyhow::Result<()> {
     let Value::Object(fields) = tree else { return Ok(()) };
     for (name, value) in fields {
         let indent = "  ".repeat(depth);
-        let name = name.replace('_', " ");
+        let name = name.replace('_', " ").escape_debug().to_string();
         match value {
             Value::Object(inner) => {
                 let inner = unwrapped(&name, inner);

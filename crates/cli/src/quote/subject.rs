@@ -140,9 +140,14 @@ impl SubjectArgs {
             Kind::Quote => Quote::recognise(bytes).ok(),
             Kind::Certificate => RatlsCertificate::from_file(bytes).ok().map(|certificate| certificate.quote),
         };
-        let names_a_platform =
-            |quote: &Vec<u8>| Quote::parse(quote).is_ok_and(|quote| platform_of(&quote).is_ok());
-        let Some(quote) = quote.filter(names_a_platform) else { return Ok(None) };
+        // Without what follows it, which is judged and no reason to have no collateral.
+        let alone = |mut bytes: Vec<u8>| {
+            let (_, left) =
+                Quote::parse_prefix(&bytes).ok().filter(|(quote, _)| platform_of(quote).is_ok())?;
+            bytes.truncate(bytes.len() - left);
+            Some(bytes)
+        };
+        let Some(quote) = quote.and_then(alone) else { return Ok(None) };
         let simulated = self.trust.allow_simulated && says_simulated(&quote);
         Ok(Some(choice.fetch(&quote, simulated)?.to_json().into_bytes()))
     }
