@@ -22,6 +22,7 @@ use crate::{Error, Kind, Platform};
 pub struct Enclave {
     installation: Installation,
     report: EnclaveReport,
+    max_threads: u32,
 }
 
 impl Enclave {
@@ -38,6 +39,31 @@ impl Enclave {
         sigstruct: &[u8],
         root: &Path,
     ) -> Result<Self, Error> {
+        let (enclave, manifest) = Self::assemble(installation, manifest, libpal, sigstruct)?;
+        trusted_files::check(&manifest.trusted_files, root)?;
+        Ok(enclave)
+    }
+
+    /// The same where Gramine runs the process, without SGX: it compares each trusted file when it is opened, and
+    /// reading all of them once more would take half of the start.
+    ///
+    /// # Errors
+    /// As [`Enclave::load`], without those about files.
+    pub fn load_under_gramine(
+        installation: &Installation,
+        manifest: &[u8],
+        libpal: &[u8],
+        sigstruct: &[u8],
+    ) -> Result<Self, Error> {
+        Ok(Self::assemble(installation, manifest, libpal, sigstruct)?.0)
+    }
+
+    fn assemble(
+        installation: &Installation,
+        manifest: &[u8],
+        libpal: &[u8],
+        sigstruct: &[u8],
+    ) -> Result<(Self, Manifest), Error> {
         let parsed = Manifest::parse(manifest)?;
         if parsed.sgx.remote_attestation != RemoteAttestation::Dcap {
             return Err(Error::Manifest {
@@ -49,8 +75,13 @@ impl Enclave {
         let sigstruct = SigStruct::parse(sigstruct)?;
         sigstruct.verify()?;
         let report = initialise(&measure(manifest, libpal)?, &sigstruct, installation)?;
-        trusted_files::check(&parsed.trusted_files, root)?;
-        Ok(Self { installation: installation.clone(), report })
+        let max_threads = parsed.sgx.max_threads;
+        Ok((Self { installation: installation.clone(), report, max_threads }, parsed))
+    }
+
+    /// The threads that the manifest gives the enclave.
+    pub fn max_threads(&self) -> u32 {
+        self.max_threads
     }
 }
 

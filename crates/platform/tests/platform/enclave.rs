@@ -114,6 +114,16 @@ fn a_changed_file_is_refused_by_its_name() {
 }
 
 #[test]
+fn files_are_left_to_gramine_where_it_compares_them_and_nothing_else_is() {
+    let mut inputs = Inputs::new();
+    fs::write(inputs.root().join("lib/data"), "lib/dato").unwrap();
+    let enclave = inputs.load_under_gramine().unwrap();
+    assert_eq!(enclave.max_threads(), 4, "Gramine's default");
+    inputs.manifest.push('\n');
+    assert!(matches!(inputs.load_under_gramine(), Err(Error::NotSignedForThis { .. })));
+}
+
+#[test]
 fn a_missing_file_is_refused() {
     let inputs = Inputs::new();
     fs::remove_file(inputs.root().join("app/main.py")).unwrap();

@@ -81,6 +81,12 @@ impl Inputs {
         let root: &Path = &root;
         Enclave::load(installation, self.manifest.as_bytes(), &self.libpal, &self.sigstruct, root)
     }
+
+    /// Where Gramine compares the files itself.
+    pub fn load_under_gramine(&self) -> Result<Enclave, Error> {
+        let manifest = self.manifest.as_bytes();
+        Enclave::load_under_gramine(&self.installation, manifest, &self.libpal, &self.sigstruct)
+    }
 }
 
 fn manifest(settings: &str, files: &[(String, String)]) -> String {
