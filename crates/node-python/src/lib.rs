@@ -32,12 +32,15 @@ fn failed(error: node::Error) -> PyErr {
 struct Node {
     node: Arc<node::Node>,
     listener: Mutex<Option<TcpListener>>,
+    /// Where the enclave is simulated: the threads that a real one would have.
+    #[pyo3(get)]
+    simulated_threads: Option<u32>,
 }
 
 /// What is needed to start the application.
 #[pyclass(frozen, get_all)]
 struct Application {
-    /// `module:variable`.
+    /// `module:variable`, or `module:factory()`.
     application: String,
     /// Where its code is.
     module_path: OsString,
@@ -111,11 +114,14 @@ impl Node {
     }
 }
 
-/// Starts the node of this process, as its environment says.
+/// Starts the node of this process, as its environment says. `module_installed`: whether the image holds the
+/// application's top module.
 #[pyfunction]
-fn start(py: Python<'_>) -> PyResult<Node> {
-    let started = py.detach(node::start).map_err(failed)?;
-    Ok(Node { node: started.node, listener: Mutex::new(Some(started.listener)) })
+#[pyo3(signature = (module_installed = false))]
+fn start(py: Python<'_>, module_installed: bool) -> PyResult<Node> {
+    let started = py.detach(|| node::start(module_installed)).map_err(failed)?;
+    let simulated_threads = started.simulated_threads;
+    Ok(Node { node: started.node, listener: Mutex::new(Some(started.listener)), simulated_threads })
 }
 
 /// Unpacks the image's archive of Python packages into a directory in memory.

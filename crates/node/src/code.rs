@@ -4,36 +4,30 @@
 //! encrypted archive is decrypted by one thread and unpacked by another, with a few messages between them: the first
 //! message that does not authenticate ends both.
 
-use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use secrets::code::CodeKey;
 
+use crate::places::open_regular;
 use crate::{Refusal, journal};
 
 /// How many pieces of clear text wait between the two threads, and their size in bytes.
 const PIECES: usize = 4;
 const PIECE: usize = 64 * 1024;
 
-/// Unpacks `archive` into `directory`, and checks that the application's module is there.
-pub(crate) fn unpack(
-    archive: &Path,
-    key: Option<&CodeKey>,
-    directory: &Path,
-    application: &str,
-) -> Result<(), Refusal> {
-    let file = File::open(archive).map_err(|error| {
+/// Unpacks `archive` into `directory`.
+pub(crate) fn unpack(archive: &Path, key: Option<&CodeKey>, directory: &Path) -> Result<(), Refusal> {
+    let file = open_regular(archive).map_err(|error| {
         journal::note(&format!("cannot read the code archive {}: {error}", archive.display()));
         Refusal::Internal
     })?;
     let file = BufReader::with_capacity(PIECE, file);
     match key {
-        None => package::code_archive::unpack(file, directory).map_err(unusable)?,
-        Some(key) => decrypt_and_unpack(file, key, directory)?,
+        None => package::code_archive::unpack(file, directory).map_err(unusable),
+        Some(key) => decrypt_and_unpack(file, key, directory),
     }
-    check_module(directory, application)
 }
 
 fn decrypt_and_unpack(file: impl Read + Send, key: &CodeKey, directory: &Path) -> Result<(), Refusal> {
@@ -72,7 +66,7 @@ fn unusable(error: package::Error) -> Refusal {
 }
 
 /// Looks for the module of `module:variable` as the interpreter would: a file, a package, or an extension.
-fn check_module(directory: &Path, application: &str) -> Result<(), Refusal> {
+pub(crate) fn check_module(directory: &Path, application: &str) -> Result<(), Refusal> {
     let module = application.split(':').next().unwrap_or_default();
     let path: PathBuf = directory.join(module.replace('.', "/"));
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -86,7 +80,10 @@ fn check_module(directory: &Path, application: &str) -> Result<(), Refusal> {
         });
     match found {
         true => Ok(()),
-        false => Err(Refusal::Code(format!("it holds no module `{module}`, which `{application}` names"))),
+        false => Err(Refusal::Code(format!(
+            "expected the module `{module}`, which `{application}` names, among the code or the packages of the image; \
+             found it in neither"
+        ))),
     }
 }
 
@@ -144,6 +141,7 @@ mod tests {
         for good in ["app:app", "web.main:app", "pack:create.it", "fast:app", "old:app"] {
             assert_eq!(check_module(directory.path(), good), Ok(()), "{good}");
         }
+        assert_eq!(check_module(directory.path(), "app:create_app()"), Ok(()));
         for bad in ["ap:app", "web:app", "app2:app", "web.app:app", "pack.x:app"] {
             assert!(matches!(check_module(directory.path(), bad), Err(Refusal::Code(_))), "{bad}");
         }

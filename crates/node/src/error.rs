@@ -31,6 +31,20 @@ pub enum Error {
         limit: usize,
     },
 
+    /// The sealed state does not open, and there is no room to keep it. Nothing was changed.
+    #[error(
+        "the sealed state does not open, and {limit} that did not open either are kept in {} already: expected fewer. \
+         None is deleted, since each may hold an owner's secrets: move those away that are not needed any more, then \
+         restart the node",
+        directory.display()
+    )]
+    SetAside {
+        /// Where they are.
+        directory: PathBuf,
+        /// Most that are kept.
+        limit: usize,
+    },
+
     /// The directory for code and secrets is not in memory.
     #[error(
         "expected {} to be memory-backed (tmpfs or ramfs), found a file system of type {found:#x}: code and secrets \

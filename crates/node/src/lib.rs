@@ -6,6 +6,7 @@
 //! node           identity, evidence and configuration of one instance: the state they form together
 //! identity       TLS key, certificate, sealing key
 //! state          the sealed file which makes a restart find all that again
+//! set_aside      sealed files that did not open, kept and tried again
 //! evidence       a fresh quote over a verifier's nonce, one at a time
 //! request        the body of a configuration
 //! code           the archive -> files in memory-backed storage
@@ -32,6 +33,7 @@ pub mod places;
 mod refusal;
 mod request;
 mod served;
+mod set_aside;
 mod start;
 mod state;
 

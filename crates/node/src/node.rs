@@ -18,7 +18,7 @@ use crate::identity::Identity;
 use crate::places::{self, Places, write_atomically};
 use crate::request::Request;
 use crate::served::OwnerCertificate;
-use crate::state::{Configuration, Found, Store};
+use crate::state::{Configuration, Store};
 use crate::{Error, Refusal, Result, code, journal};
 
 /// What a node is made of.
@@ -39,6 +39,8 @@ pub struct Node {
     pub(crate) quotes: Queue,
     config: NodeConfig,
     places: Places,
+    /// Whether the measured image holds the application's top module: then the code archive need not.
+    module_installed: bool,
     store: Store,
     identity: Identity,
     /// Held while a configuration is judged and applied: one at a time.
@@ -66,7 +68,7 @@ pub struct TlsFiles {
 /// What is needed to start the application.
 #[derive(Debug, Clone)]
 pub struct Application {
-    /// `module:variable`.
+    /// `module:variable`, or `module:factory()`.
     pub application: String,
     /// Where its code is.
     pub module_path: PathBuf,
@@ -77,23 +79,14 @@ pub struct Application {
 }
 
 impl Node {
-    /// Finds the identity of the last run, or makes one. A state that does not open is set aside and leads to a new
-    /// identity, which waits for a configuration.
+    /// Finds the identity of the last run, or makes one. A state that does not open is set aside; unless an older one
+    /// opens again, a new identity waits for a configuration.
     pub fn open(setup: Setup) -> Result<Node> {
         let Setup { platform, config, instance, places } = setup;
         places.prepare()?;
         places.clear()?;
         let store = Store::new(places.state.clone(), platform.sealing_key()?, instance.app_id);
-        let found = match store.load()? {
-            Found::State(state) => Some(*state),
-            Found::Nothing => None,
-            Found::Unreadable(why) => {
-                journal::note(&format!("the sealed state does not open, and a new identity is made: {why}"));
-                store.set_aside()?;
-                None
-            }
-        };
-        let (identity, configuration) = match found {
+        let (identity, configuration) = match store.find()? {
             Some(state) => state,
             None => {
                 let identity = Identity::create(&instance, &config, platform.as_ref())?;
@@ -107,11 +100,19 @@ impl Node {
             quotes: Queue::default(),
             config,
             places,
+            module_installed: false,
             store,
             identity,
             applying: Mutex::default(),
             accepted,
         })
+    }
+
+    /// The same node, which does not look for the application's module in the code archive where the measured image
+    /// holds the module's top package.
+    #[must_use]
+    pub fn with_module_installed(self, module_installed: bool) -> Node {
+        Node { module_installed, ..self }
     }
 
     /// The RA-TLS certificate, DER.
@@ -203,7 +204,10 @@ impl Node {
     fn put_in_place(&self, configuration: &Configuration) -> Result<(), Refusal> {
         let Places { archive, module, .. } = &self.places;
         self.places.clear().map_err(|error| internal(&error))?;
-        code::unpack(archive, configuration.code_key.as_ref(), module, &self.config.application)?;
+        code::unpack(archive, configuration.code_key.as_ref(), module)?;
+        if !self.module_installed {
+            code::check_module(module, &self.config.application)?;
+        }
         let files = [
             (self.places.secrets(), &configuration.secrets),
             (self.places.sealed_secrets(), &configuration.sealed_secrets),

@@ -4,14 +4,14 @@
 //! trusted file. Gramine has compared it with the manifest by the time it is read here; it is read as strictly as any
 //! other archive all the same.
 
-use std::fs::File;
 use std::path::Path;
 
+use crate::places::open_regular;
 use crate::{Error, Result};
 
 /// Unpacks the archive into `directory`, which is made, or must be empty. Nothing stays there if the archive is refused.
 pub fn unpack_packages(archive: &Path, directory: &Path) -> Result<()> {
-    let file = File::open(archive).map_err(Error::io("read", archive))?;
+    let file = open_regular(archive).map_err(Error::io("read", archive))?;
     package::code_archive::unpack(file, directory)?;
     Ok(())
 }

@@ -5,10 +5,11 @@
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io::{Read, Write};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use package::enclave::{self, NODE_LIBRARY};
+use rustix::fs::OFlags;
 
 use crate::{Error, Result};
 
@@ -17,6 +18,9 @@ const RAMFS: u64 = 0x8584_58f6;
 
 /// What `statfs` says of every file system under Gramine, and of none under Linux.
 const GRAMINE: u64 = 0;
+
+/// A directory of Gramine's own, there with SGX and without.
+const GRAMINE_KEYS: &str = "/dev/attestation/keys";
 
 /// All places of one node.
 #[derive(Debug, Clone)]
@@ -100,6 +104,12 @@ impl Places {
             module: memory.join("mse-app"),
             memory: Memory::Below(memory.to_path_buf()),
         }
+    }
+
+    /// Whether Gramine compares every file with the manifest when it is opened. Under the `process` runtime it never
+    /// does. A host that pretends so deceives a simulated node only, which proves nothing anyway.
+    pub(crate) fn enforced_by_gramine(&self) -> bool {
+        !matches!(self.memory, Memory::Below(_)) && Path::new(GRAMINE_KEYS).is_dir()
     }
 
     /// `SECRETS_PATH`: the secrets which came with the configuration, if any.
@@ -207,9 +217,33 @@ pub(crate) fn write_atomically(file: &Path, content: &[u8]) -> Result<()> {
     write().map_err(Error::io("write", file))
 }
 
+/// Opens a file that the host supplies, if it is one: opening a pipe could wait for ever.
+pub(crate) fn open_regular(path: &Path) -> std::io::Result<fs::File> {
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = fs::File::options().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
+    let kind = file.metadata()?.file_type();
+    if kind.is_file() {
+        return Ok(file);
+    }
+    Err(std::io::Error::other(format!("expected a regular file, found {}", describe(kind))))
+}
+
+/// A kind of file, in words.
+pub(crate) fn describe(kind: fs::FileType) -> &'static str {
+    match () {
+        () if kind.is_file() => "a regular file",
+        () if kind.is_dir() => "a directory",
+        () if kind.is_fifo() => "a named pipe (FIFO)",
+        () if kind.is_socket() => "a socket",
+        () if kind.is_char_device() => "a character device",
+        () if kind.is_block_device() => "a block device",
+        () => "another kind of file",
+    }
+}
+
 /// Reads a file of at most `limit` bytes; `None` if it is not there.
 pub(crate) fn read_limited(file: &Path, limit: usize) -> Result<Option<Vec<u8>>> {
-    let opened = match fs::File::open(file) {
+    let opened = match open_regular(file) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         opened => opened.map_err(Error::io("read", file))?,
     };

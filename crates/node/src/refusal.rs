@@ -30,6 +30,12 @@ pub enum Refusal {
         /// The limit.
         limit: usize,
     },
+    /// The request line and the header fields are over the limit.
+    #[error("expected a request line and header fields of at most {limit} bytes, found more")]
+    HeadTooLarge {
+        /// The limit.
+        limit: usize,
+    },
     /// The body did not arrive in time.
     #[error("expected the whole body within {seconds} seconds")]
     TooSlow {
@@ -124,6 +130,7 @@ impl Refusal {
             Refusal::Configured => 409,
             Refusal::TooLarge { .. } => 413,
             Refusal::QuoteQueue => 429,
+            Refusal::HeadTooLarge { .. } => 431,
             Refusal::Internal => 500,
             Refusal::Busy | Refusal::Starting => 503,
             _ => 422,
@@ -162,6 +169,7 @@ impl Refusal {
             Refusal::Method(_) => ("method-not-allowed", "Method not allowed"),
             Refusal::Malformed { .. } => ("malformed-request", "Malformed request"),
             Refusal::TooLarge { .. } => ("body-too-large", "Body too large"),
+            Refusal::HeadTooLarge { .. } => ("header-too-large", "Header too large"),
             Refusal::TooSlow { .. } => ("body-too-slow", "Body too slow"),
             Refusal::Busy => ("busy", "Busy"),
             Refusal::Starting => ("starting", "The application is starting"),

@@ -27,10 +27,12 @@ pub struct Started {
     pub node: Arc<Node>,
     /// The socket on which it listens already.
     pub listener: TcpListener,
+    /// Where the enclave is simulated: the threads that a real one would have (`sgx.max_threads`).
+    pub simulated_threads: Option<u32>,
 }
 
-/// Starts the node of this process.
-pub fn start() -> Result<Started> {
+/// Starts the node of this process. `module_installed` says whether the image holds the application's top module.
+pub fn start(module_installed: bool) -> Result<Started> {
     let text = env::var("MSE_NODE_CONFIG").map_err(|_| Error::Environment("MSE_NODE_CONFIG"))?;
     let config = NodeConfig::from_json(&text)?;
     let places = match env::var_os("MSE_ROOT") {
@@ -45,9 +47,10 @@ pub fn start() -> Result<Started> {
     // Bound first, so that whoever connects waits rather than being refused while keys and quotes are made.
     let listener = listener::bind(instance.listen)?;
     journal::note(&format!("listening on {}", instance.listen));
-    let platform = open_platform(&instance, &places)?;
-    let node = Arc::new(Node::open(Setup { platform, config, instance, places })?);
-    Ok(Started { node, listener })
+    let (platform, simulated_threads) = open_platform(&instance, &places)?;
+    let node = Node::open(Setup { platform, config, instance, places })?;
+    let node = Arc::new(node.with_module_installed(module_installed));
+    Ok(Started { node, listener, simulated_threads })
 }
 
 fn read_instance(places: &Places) -> Result<Instance> {
@@ -60,21 +63,22 @@ fn read_instance(places: &Places) -> Result<Instance> {
 
 /// The simulated platform where `instance.toml` names one, else Gramine's. A simulated enclave cannot pass for a real
 /// one, whatever the host writes there: its quotes chain to the simulator's own root.
-fn open_platform(instance: &Instance, places: &Places) -> Result<Arc<dyn Platform>> {
+fn open_platform(instance: &Instance, places: &Places) -> Result<(Arc<dyn Platform>, Option<u32>)> {
     let Some(simulation) = &instance.simulation else {
-        return Ok(Arc::new(platform::sgx::Gramine::open(Path::new(platform::sgx::DEVICE))?));
+        return Ok((Arc::new(platform::sgx::Gramine::open(Path::new(platform::sgx::DEVICE))?), None));
     };
     let read = |path: &Path, limit: u64| {
         let missing = || Error::io("read", path)(std::io::ErrorKind::NotFound.into());
         read_limited(path, usize::try_from(limit).unwrap_or(usize::MAX))?.ok_or_else(missing)
     };
     let installation = Installation::open(&simulation.installation)?;
-    let enclave = Enclave::load(
-        &installation,
-        &read(&places.manifest, gramine::manifest::MAX_SIZE)?,
-        &read(&places.libpal, gramine::elf::MAX_SIZE)?,
-        &read(&places.sigstruct, SIGSTRUCT_SIZE)?,
-        &places.image,
-    )?;
-    Ok(Arc::new(enclave))
+    let manifest = read(&places.manifest, gramine::manifest::MAX_SIZE)?;
+    let libpal = read(&places.libpal, gramine::elf::MAX_SIZE)?;
+    let sigstruct = read(&places.sigstruct, SIGSTRUCT_SIZE)?;
+    let enclave = match places.enforced_by_gramine() {
+        true => Enclave::load_under_gramine(&installation, &manifest, &libpal, &sigstruct)?,
+        false => Enclave::load(&installation, &manifest, &libpal, &sigstruct, &places.image)?,
+    };
+    let threads = enclave.max_threads();
+    Ok((Arc::new(enclave), Some(threads)))
 }

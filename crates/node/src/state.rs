@@ -5,7 +5,7 @@
 //! The host can delete, roll back or copy the file (nothing in an enclave counts reliably); it can neither read nor
 //! change it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -16,9 +16,10 @@ use uuid::Uuid;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::identity::Identity;
-use crate::places::{read_limited, write_atomically};
+use crate::places::write_atomically;
 use crate::served::OwnerCertificate;
-use crate::{Error, Result};
+use crate::set_aside::{self, Content};
+use crate::{Error, Result, journal};
 
 /// Largest sealed file that is read, in bytes: two sets of secrets within the configuration's limit, and some.
 const LIMIT: usize = 32 * 1024 * 1024;
@@ -43,15 +44,8 @@ pub(crate) struct Store {
     app_id: Uuid,
 }
 
-/// What the file holds.
-pub(crate) enum Found {
-    /// There is none: this is the first start.
-    Nothing,
-    /// It does not open: another machine, other code, another instance, or damage.
-    Unreadable(String),
-    /// The state of the last run.
-    State(Box<(Identity, Option<Configuration>)>),
-}
+/// What a sealed state holds: an identity, and the configuration once one was accepted.
+pub(crate) type State = (Identity, Option<Configuration>);
 
 impl Store {
     pub(crate) fn new(path: PathBuf, key: Zeroizing<[u8; 32]>, app_id: Uuid) -> Store {
@@ -62,23 +56,68 @@ impl Store {
         [CONTEXT, self.app_id.as_bytes()].concat()
     }
 
-    /// Reads the state. Whatever the file holds is an answer, never an error: the host chooses its bytes.
-    pub(crate) fn load(&self) -> Result<Found> {
-        let sealed = match read_limited(&self.path, LIMIT) {
-            Ok(None) => return Ok(Found::Nothing),
-            Ok(Some(sealed)) => sealed,
-            Err(Error::TooLarge { .. }) => return Ok(Found::Unreadable("it is too large".into())),
-            Err(error) => return Err(error),
+    /// The state of the last run, or the newest of those set aside that opens under today's key; `None` where none
+    /// does, and a new identity has to be made. A state that does not open is set aside, so that `save` replaces
+    /// nothing. The host chooses every byte here: only what keeps a file from being read at all is an error.
+    ///
+    /// # Errors
+    /// [`Error::SetAside`] where too many are set aside already; [`Error::Io`].
+    pub(crate) fn find(&self) -> Result<Option<State>> {
+        let missing = match self.open(&self.path)? {
+            Ok(Some(state)) => return Ok(Some(state)),
+            Ok(None) => true,
+            Err(why) => {
+                journal::note(&format!("the sealed state does not open: {why}"));
+                false
+            }
+        };
+        let older = self.find_set_aside()?;
+        if !missing {
+            // What opens makes room for it.
+            let room = set_aside::LIMIT + usize::from(older.is_some());
+            let aside = set_aside::set_aside(&self.path, room)?;
+            journal::note(&format!("it is kept as {}, and tried again at each start", file_name(&aside)));
+        }
+        let Some((path, state)) = older else {
+            if !missing {
+                journal::note("a new identity is made, which waits for a configuration");
+            }
+            return Ok(None);
+        };
+        set_aside::restore(&path, &self.path)?;
+        journal::note(&format!("{} opens again: it is the sealed state from now on", file_name(&path)));
+        Ok(Some(state))
+    }
+
+    /// The newest state set aside that opens. One that cannot be read does not keep the node from starting: it stays
+    /// where it is.
+    fn find_set_aside(&self) -> Result<Option<(PathBuf, State)>> {
+        for path in set_aside::list(&self.path)? {
+            match self.open(&path) {
+                Ok(Ok(Some(state))) => return Ok(Some((path, state))),
+                Ok(Ok(None) | Err(_)) => {}
+                Err(error) => journal::note(&format!("a sealed state set aside is passed over: {error}")),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Opens one file; `None` if it is not there, or in words why it does not open.
+    fn open(&self, path: &Path) -> Result<Result<Option<State>, String>> {
+        let sealed = match set_aside::read(path, LIMIT)? {
+            Content::Nothing => return Ok(Ok(None)),
+            Content::Other(found) => return Ok(Err(format!("expected a file, found {found}"))),
+            Content::Bytes(sealed) => sealed,
         };
         let opened = match secrets::state::open(&self.key, &self.context(), &sealed) {
             Ok(opened) => opened,
-            Err(error) => return Ok(Found::Unreadable(error.to_string())),
+            Err(error) => return Ok(Err(error.to_string())),
         };
-        match Stored::read(&opened) {
-            Ok(state) if state.0.app_id == self.app_id => Ok(Found::State(Box::new(state))),
-            Ok(_) => Ok(Found::Unreadable("it is another instance's".into())),
-            Err(error) => Ok(Found::Unreadable(error.to_string())),
-        }
+        Ok(match Stored::read(&opened) {
+            Ok(state) if state.0.app_id == self.app_id => Ok(Some(state)),
+            Ok(_) => Err("it is another instance's".into()),
+            Err(error) => Err(error.to_string()),
+        })
     }
 
     /// Writes the whole state, atomically.
@@ -90,12 +129,10 @@ impl Store {
         }
         write_atomically(&self.path, &sealed)
     }
+}
 
-    /// Moves a file that does not open out of the way, for whoever wants to find out why.
-    pub(crate) fn set_aside(&self) -> Result<()> {
-        let aside = self.path.with_extension("unreadable");
-        std::fs::rename(&self.path, &aside).map_err(Error::io("rename", &self.path))
-    }
+fn file_name(path: &Path) -> std::path::Display<'_> {
+    path.file_name().map_or(path, Path::new).display()
 }
 
 /// The JSON form; byte strings are base64 (RFC 4648, 4).

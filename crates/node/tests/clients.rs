@@ -102,3 +102,53 @@ fn large_bodies_find_an_end_and_small_ones_always_find_room() {
     });
     assert_eq!(running.post(&json!({ "uuid": APP_ID })).status, 200);
 }
+
+/// A request whose line and header fields have exactly so many bytes.
+fn head_of(size: usize) -> Vec<u8> {
+    let start = "GET / HTTP/1.1\r\nHost: myapp.fr\r\nX: ";
+    let padding = size - start.len() - "\r\n\r\n".len();
+    format!("{start}{}\r\n\r\n", "a".repeat(padding)).into_bytes()
+}
+
+#[test]
+fn the_limit_on_a_request_head_is_kept_to_the_byte() {
+    let stage = Stage::plain();
+    let running = stage.start();
+    let limit = 32 * 1024;
+    let mut client = running.client();
+    client.send(&head_of(limit));
+    assert_eq!(client.answer().status, 200);
+    for size in [limit + 1, 40_000] {
+        let mut client = running.client();
+        client.send(&head_of(size));
+        assert_eq!(client.answer().problem(), "header-too-large", "{size}");
+        assert!(client.is_closed(), "{size}");
+    }
+    // A long target counts as well.
+    let mut client = running.client();
+    client.send(format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "a".repeat(33_000)).as_bytes());
+    assert_eq!(client.answer().problem(), "header-too-large");
+    // What is far beyond it, and too many fields, the reader itself refuses, and closes.
+    for head in [head_of(200_000), format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(101)).into_bytes()] {
+        let mut client = running.client();
+        let _ = client.0.write_all(&head).and_then(|()| client.0.flush());
+        let mut answer = Vec::new();
+        let _ = client.0.read_to_end(&mut answer);
+        assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 431"), "{}", answer.escape_ascii());
+    }
+    assert_eq!(running.post(&json!({ "uuid": APP_ID })).status, 200);
+}
+
+#[test]
+fn a_head_that_trickles_in_has_one_time_limit_in_all() {
+    let mut stage = Stage::plain();
+    stage.limits.header = Duration::from_millis(300);
+    let running = stage.start();
+    let mut client = running.client();
+    client.send(b"GET / HTTP/1.1\r\n");
+    // Each byte comes well in time, the end never does.
+    eventually("the connection is closed", || {
+        let sent = client.0.write_all(b"a").and_then(|()| client.0.flush());
+        sent.is_err()
+    });
+}

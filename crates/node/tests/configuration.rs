@@ -5,6 +5,7 @@ mod support;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use node::Node;
 use package::config::{CodeForm, TlsMode};
 use secrets::code::CodeKey;
 use secrets::seal::{Payload, Recipient, SealingPublicKey};
@@ -325,4 +326,18 @@ fn other_requests_are_answered_plainly() {
     let refused = client.ask("PUT", "/", b"x");
     assert_eq!((refused.status, refused.header("allow")), (405, Some("GET, POST")));
     assert_eq!(client.ask("GET", "/", b"").status, 200, "the connection goes on");
+}
+
+#[test]
+fn an_application_of_the_measured_image_need_not_be_in_the_code() {
+    let mut stage = Stage::plain();
+    stage.config.application = "installed.web:app".into();
+    let refused =
+        Node::open(stage.setup()).unwrap().configure(json!({ "uuid": APP_ID }).to_string().as_bytes());
+    let refused = refused.unwrap_err();
+    assert_eq!(refused.kind(), "code-unusable");
+    assert!(refused.to_string().contains("packages of the image"), "{refused}");
+    let node = Node::open(stage.setup()).unwrap().with_module_installed(true);
+    node.configure(json!({ "uuid": APP_ID }).to_string().as_bytes()).unwrap();
+    assert_eq!(node.prepare().unwrap().application, "installed.web:app");
 }

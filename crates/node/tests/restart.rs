@@ -5,6 +5,7 @@ mod support;
 
 use std::net::TcpStream;
 
+use node::Node;
 use serde_json::json;
 use support::{APP_ID, Readable, Running, Stage, mode};
 use uuid::Uuid;
@@ -125,6 +126,180 @@ fn a_state_that_does_not_open_leads_back_to_the_configuration_server() {
         let answer = running.post(&json!({ "uuid": stage.app_id }));
         assert_eq!(answer.status, 200, "{name}: {answer:?}");
     }
+}
+
+/// The names in the directory of the sealed state, but for itself.
+fn set_aside(stage: &Stage) -> Vec<String> {
+    let directory = stage.places().state.parent().unwrap().to_path_buf();
+    let mut names: Vec<_> = std::fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name != "sealed")
+        .collect();
+    names.sort();
+    names
+}
+
+fn open_error(stage: &Stage) -> String {
+    Node::open(stage.setup()).unwrap_err().to_string()
+}
+
+#[test]
+fn a_key_that_comes_back_brings_the_owners_state_back() {
+    let (mut stage, key) = Stage::encrypted();
+    let body = json!({ "uuid": APP_ID, "code_secret_key": *key.to_hex(), "app_secrets": { "a": "b" } });
+    let owners = configured(&stage, &body);
+    let state = stage.places().state;
+    let original = std::fs::read(&state).unwrap();
+
+    // New microcode, and the old one again, twice: each key finds its own state, and none is made anew.
+    stage.platform = Readable::new([8; 32]);
+    let others = stage.open();
+    assert!(!others.is_configured());
+    assert_ne!(others.certificate(), owners);
+    assert_eq!(set_aside(&stage), ["sealed.unreadable.1"]);
+    for _ in 0..2 {
+        stage.platform = Readable::new([7; 32]);
+        let node = stage.open();
+        assert!(node.is_configured());
+        assert_eq!(node.certificate(), owners);
+        assert_eq!(std::fs::read(&state).unwrap(), original);
+        assert_eq!(set_aside(&stage).len(), 1);
+        let application = node.prepare().unwrap();
+        assert_eq!(std::fs::read(application.module_path.join("app.py")).unwrap(), b"app = None\n");
+        stage.platform = Readable::new([8; 32]);
+        assert_eq!(stage.open().certificate(), others.certificate());
+    }
+    assert_eq!(set_aside(&stage).len(), 1);
+}
+
+#[test]
+fn what_an_older_release_set_aside_is_tried_too() {
+    let stage = Stage::plain();
+    let owners = configured(&stage, &json!({ "uuid": APP_ID }));
+    let state = stage.places().state;
+    std::fs::rename(&state, state.with_file_name("sealed.unreadable")).unwrap();
+    std::fs::write(&state, b"damaged").unwrap();
+    let node = stage.open();
+    assert!(node.is_configured());
+    assert_eq!(node.certificate(), owners);
+    assert_eq!(std::fs::read(state.with_file_name("sealed.unreadable.1")).unwrap(), b"damaged");
+}
+
+#[test]
+fn the_newest_state_that_opens_is_taken() {
+    let stage = Stage::plain();
+    let state = stage.places().state;
+    let aside = |number: u32| state.with_file_name(format!("sealed.unreadable.{number}"));
+    stage.open();
+    std::fs::rename(&state, aside(3)).unwrap();
+    let newest = Stage::plain();
+    let expected = newest.open().certificate().to_vec();
+    std::fs::rename(newest.places().state, aside(10)).unwrap();
+    std::fs::write(aside(11), b"damaged").unwrap();
+    std::fs::create_dir(aside(12)).unwrap();
+    std::fs::write(state.with_file_name("sealed.unreadable.x"), b"not ours").unwrap();
+    // As after a crash between the two renames: `sealed` is not there.
+    assert_eq!(stage.open().certificate(), expected);
+    assert!(!aside(10).exists() && aside(3).exists() && aside(11).exists() && aside(12).exists());
+}
+
+#[test]
+fn a_crash_between_any_two_steps_loses_nothing() {
+    let stage = Stage::plain();
+    let owners = configured(&stage, &json!({ "uuid": APP_ID }));
+    let state = stage.places().state;
+    let aside = |number: u32| state.with_file_name(format!("sealed.unreadable.{number}"));
+    // Set aside under another key, and killed before the new identity was written.
+    std::fs::rename(&state, aside(1)).unwrap();
+    assert_eq!(stage.open().certificate(), owners);
+    // The other state set aside, and killed before the owner's was renamed.
+    std::fs::rename(&state, aside(1)).unwrap();
+    std::fs::write(aside(2), b"of the other key").unwrap();
+    assert_eq!(stage.open().certificate(), owners);
+    assert!(aside(2).exists());
+    // A file of a write that was not finished changes nothing.
+    std::fs::write(state.with_file_name(".tmpAbCdEf"), b"half").unwrap();
+    assert_eq!(stage.open().certificate(), owners);
+}
+
+#[test]
+fn states_set_aside_are_bounded_and_none_is_deleted() {
+    let mut stage = Stage::plain();
+    let state = stage.places().state;
+    let owners = configured(&stage, &json!({ "uuid": APP_ID }));
+    for number in 0..32_u8 {
+        stage.platform = Readable::new([100 + number; 32]);
+        stage.open();
+    }
+    assert_eq!(set_aside(&stage).len(), 32);
+    let before = stage.snapshot();
+    stage.platform = Readable::new([200; 32]);
+    let error = open_error(&stage);
+    assert!(error.contains("32") && error.contains("move those away"), "{error}");
+    assert_eq!(stage.snapshot(), before);
+    // Where one opens it takes the place of the other: that needs no room.
+    stage.platform = Readable::new([7; 32]);
+    assert_eq!(stage.open().certificate(), owners);
+    assert_eq!(set_aside(&stage).len(), 32);
+    // With room again it goes on.
+    std::fs::remove_file(state.with_file_name("sealed.unreadable.2")).unwrap();
+    stage.platform = Readable::new([200; 32]);
+    assert!(!stage.open().is_configured());
+}
+
+#[test]
+fn whatever_lies_in_place_of_the_sealed_state_neither_hangs_nor_kills_the_node() {
+    use std::os::unix::fs::symlink;
+    use std::path::Path;
+
+    type Put = fn(&Path);
+    let kinds: [(&str, Put); 8] = [
+        ("pipe", |path| {
+            rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        }),
+        ("socket", |path| drop(std::os::unix::net::UnixListener::bind(path).unwrap())),
+        ("directory", |path| {
+            std::fs::create_dir(path).unwrap();
+            std::fs::write(path.join("x"), "x").unwrap();
+        }),
+        ("link to a device", |path| symlink("/dev/zero", path).unwrap()),
+        ("link to nothing", |path| symlink("nowhere", path).unwrap()),
+        ("link to itself", |path| symlink("sealed", path).unwrap()),
+        ("empty", |path| std::fs::write(path, "").unwrap()),
+        ("huge", |path| std::fs::File::create(path).unwrap().set_len(1 << 40).unwrap()),
+    ];
+    for (name, put) in kinds {
+        let stage = Stage::plain();
+        let state = stage.places().state;
+        std::fs::create_dir_all(state.parent().unwrap()).unwrap();
+        put(&state);
+        let certificate = stage.open().certificate().to_vec();
+        assert!(state.symlink_metadata().unwrap().is_file(), "{name}");
+        assert_eq!(set_aside(&stage), ["sealed.unreadable.1"], "{name}");
+        // Among those set aside it does not matter either.
+        std::fs::remove_file(&state).unwrap();
+        assert_ne!(stage.open().certificate(), certificate, "{name}");
+        assert_eq!(set_aside(&stage), ["sealed.unreadable.1"], "{name}");
+    }
+}
+
+#[test]
+fn a_link_to_the_sealed_state_is_followed_and_lost_with_nothing_behind_it() {
+    let stage = Stage::plain();
+    let state = stage.places().state;
+    let owners = configured(&stage, &json!({ "uuid": APP_ID }));
+    let elsewhere = stage.root.path().join("disk");
+    std::fs::create_dir(&elsewhere).unwrap();
+    std::fs::rename(&state, elsewhere.join("sealed")).unwrap();
+    std::os::unix::fs::symlink(elsewhere.join("sealed"), &state).unwrap();
+    assert_eq!(stage.open().certificate(), owners);
+    // The disk is away for one start: the link is kept, and found again.
+    std::fs::rename(&elsewhere, stage.root.path().join("away")).unwrap();
+    assert_ne!(stage.open().certificate(), owners);
+    std::fs::rename(stage.root.path().join("away"), &elsewhere).unwrap();
+    std::fs::remove_file(&state).unwrap();
+    assert_eq!(stage.open().certificate(), owners);
 }
 
 #[test]

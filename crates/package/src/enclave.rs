@@ -48,6 +48,9 @@ pub const SIGSTRUCT: &str = "/mse/node.sig";
 /// The node's sealed state: a directory that the enclave may write to.
 pub const STATE: &str = "/mse/state";
 
+/// How sealed states that did not open are called, in [`STATE`]: this name, a dot and a number.
+pub const SET_ASIDE: &str = "sealed.unreadable";
+
 /// An empty directory: the mount that makes Gramine give the key which is bound to MRENCLAVE.
 pub const SEALED: &str = "/mse/sealed";
 

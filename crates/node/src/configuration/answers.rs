@@ -22,7 +22,10 @@ pub(super) async fn answer(
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     ticket.set_asked();
+    let limit = shared.limits.header_bytes;
     let answer = match (request.method(), request.uri().path()) {
+        // The reader's own limit is on its buffer, which grows by more than a byte at a time.
+        _ if head_size(&request) > limit => Answer::refused(&Refusal::HeadTooLarge { limit }),
         (&Method::GET | &Method::HEAD, "/") => welcome(shared),
         (&Method::POST, "/") => configure(shared, ticket, request.into_body()).await,
         (_, "/") => Answer::refused(&Refusal::Method("GET, POST")),
@@ -30,6 +33,18 @@ pub(super) async fn answer(
         _ => Answer::refused(&Refusal::NotFound),
     };
     Ok(respond(shared, ticket, answer))
+}
+
+/// The bytes of the request line and the header fields, their separators and the empty line included.
+fn head_size(request: &Request<Incoming>) -> usize {
+    let uri = request.uri();
+    let target = uri.scheme_str().map_or(0, |scheme| scheme.len() + "://".len())
+        + uri.authority().map_or(0, |authority| authority.as_str().len())
+        + uri.path_and_query().map_or(1, |path| path.as_str().len());
+    let line = request.method().as_str().len() + target + "  HTTP/1.1\r\n".len();
+    let fields = request.headers().iter();
+    let fields = fields.map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len());
+    line + fields.sum::<usize>() + "\r\n".len()
 }
 
 fn welcome(shared: &Shared) -> Answer {
@@ -82,7 +97,7 @@ fn respond(shared: &Shared, ticket: &Ticket, answer: Answer) -> Response<Full<By
     let waiting = *shared.phase.borrow() == Phase::Waiting;
     headers.insert(STATUS_HEADER, if waiting { WAITING } else { STARTING });
     // A body that was refused may not have been read to its end, so the connection cannot go on either.
-    if !waiting || ticket.has_configured() || matches!(answer.status, 408 | 413 | 503) {
+    if !waiting || ticket.has_configured() || matches!(answer.status, 408 | 413 | 431 | 503) {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response

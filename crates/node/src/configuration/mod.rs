@@ -35,6 +35,8 @@ pub struct Limits {
     pub handshake: Duration,
     /// For a request's header, and for the time between two requests.
     pub header: Duration,
+    /// Bytes of a request's line and header fields.
+    pub header_bytes: usize,
     /// For a request's body.
     pub body: Duration,
     /// Bytes of one body.
@@ -51,6 +53,7 @@ impl Default for Limits {
             connections: 512,
             handshake: Duration::from_secs(10),
             header: Duration::from_secs(10),
+            header_bytes: 32 * 1024,
             body: Duration::from_secs(30),
             body_bytes: request::LIMIT,
             bodies_bytes: 8 * request::LIMIT,
@@ -220,7 +223,9 @@ async fn connection(shared: Arc<Shared>, stream: TcpStream, ticket: Ticket) {
     let ticket = &ticket;
     let service = service_fn(|request| answers::answer(&shared, ticket, request));
     let mut server = hyper::server::conn::http1::Builder::new();
-    server.timer(TokioTimer::new()).header_read_timeout(shared.limits.header).max_buf_size(32 * 1024);
+    server.timer(TokioTimer::new()).header_read_timeout(shared.limits.header);
+    // Room for the head that is a little too long, so that its sender is told; hyper wants 8 KiB at least.
+    server.max_buf_size((shared.limits.header_bytes / 2 * 3).max(8 * 1024));
     let mut connection = std::pin::pin!(server.serve_connection(TokioIo::new(stream), service));
     let mut phase = shared.phase.subscribe();
     let served = tokio::select! {

@@ -114,7 +114,7 @@ impl Stage {
         Places::process(self.root.path(), self.memory.path())
     }
 
-    pub fn open(&self) -> Arc<Node> {
+    pub fn setup(&self) -> Setup {
         let instance = Instance {
             app_id: self.app_id,
             host: "myapp.fr".into(),
@@ -125,13 +125,16 @@ impl Stage {
             subject: "CN=myapp.fr".into(),
             simulation: None,
         };
-        let setup = Setup {
+        Setup {
             platform: self.platform.clone(),
             config: self.config.clone(),
             instance,
             places: self.places(),
-        };
-        Arc::new(Node::open(setup).unwrap())
+        }
+    }
+
+    pub fn open(&self) -> Arc<Node> {
+        Arc::new(Node::open(self.setup()).unwrap())
     }
 
     pub fn start(&self) -> Running {
