@@ -18,8 +18,15 @@ macro_rules! python {
     };
 }
 
-const PYTHON: &[(&str, &str)] =
-    python!["__init__.py", "__main__.py", "application.py", "evidence.py", "serve.py", "wsgi.py"];
+const PYTHON: &[(&str, &str)] = python![
+    "__init__.py",
+    "__main__.py",
+    "application.py",
+    "evidence.py",
+    "serve.py",
+    "simulated.py",
+    "wsgi.py"
+];
 
 #[cfg(test)]
 mod tests {

@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 import atexit
 import contextlib
+import importlib.util
+import json
 import logging
 import os
 import signal
@@ -19,7 +21,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from mse_node import application, evidence, serve, wsgi
+from mse_node import application, evidence, serve, simulated, wsgi
 
 
 def main() -> int:
@@ -64,6 +66,7 @@ def _develop(name: str, host: str, port: int) -> None:
         raise serve.ServeError(f"cannot listen on {host} port {port}: {error.strerror}") from None
     listener.listen(serve.BACKLOG)
     module_path = os.environ.setdefault("MODULE_PATH", os.getcwd())
+    simulated.refuse_as_an_enclave(simulated.MAX_THREADS)
     app = _load(name, module_path, confidential=False)
     server = _server(listener.detach(), contextlib.nullcontext(), confidential=False)
     if application.interface(app) == application.ASGI:
@@ -76,7 +79,7 @@ def _run() -> None:
     from mse_node import _node
 
     try:
-        node = _node.start()
+        node = _node.start(module_installed=True) if _is_installed() else _node.start()
         _wait(node)
         places = node.prepare()
     except _node.NodeError as error:
@@ -85,6 +88,9 @@ def _run() -> None:
     for name in ("MSE_ROOT", "MSE_MEMORY"):
         os.environ.pop(name, None)
     os.chdir(places.module_path)
+    threads = getattr(node, "simulated_threads", None)
+    if threads is not None:
+        simulated.refuse_as_an_enclave(threads)
     app = _load(places.application, places.module_path, places.confidential)
     server = _server(node.detach_listener(), _tls_files(node), places.confidential)
     kind = application.interface(app)
@@ -93,6 +99,16 @@ def _run() -> None:
         server.run_asgi(evidence.asgi(app, node.answer_evidence))
     else:
         server.run_wsgi(evidence.wsgi(wsgi.conforming(app), node.answer_evidence))
+
+
+def _is_installed() -> bool:
+    """Whether the packages of the image hold the application's top module, so that the code need not."""
+    try:
+        name = json.loads(os.environ["MSE_NODE_CONFIG"])["application"]
+        top = name.partition(":")[0].partition(".")[0]
+        return top not in sys.stdlib_module_names and importlib.util.find_spec(top) is not None
+    except (ImportError, KeyError, TypeError, AttributeError, ValueError):
+        return False  # the node names what is wrong
 
 
 @contextlib.contextmanager
@@ -124,7 +140,7 @@ def _wait(node: Any) -> None:
 
 def _load(name: str, module_path: str, confidential: bool) -> Callable[..., Any]:
     sys.argv = ["mse_node"]
-    if getattr(sys.flags, "safe_path", False):
+    if sys.flags.isolated or getattr(sys.flags, "safe_path", False):
         sys.path.insert(0, module_path)
     else:
         sys.path[0] = module_path  # what `-m` put there is the directory of the start

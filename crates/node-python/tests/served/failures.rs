@@ -64,6 +64,10 @@ fn an_application_that_is_none_is_named() {
         ("app:missing", "app = 1\n", "has no `missing`"),
         ("app:app", "app = 'text'\n", "found a value of type `str`"),
         ("app:app", "import sys\nsys.exit(0)\n", "SystemExit"),
+        ("app:create_app", "def create_app(): pass\n", "write `app:create_app()` if it is a factory"),
+        ("app:make", "def make(config=None, debug=False): pass\n", "write `app:make()` if it is a factory"),
+        ("app:make", "async def make(): pass\n", "write `app:make()` if it is a factory"),
+        ("app:App", "class App:\n    def __call__(self, e, s): pass\n", "a class whose instances are"),
     ] {
         let stage = Stage::new(application, &[("app.py", code)]);
         let log = fails(&stage, json!({}));
