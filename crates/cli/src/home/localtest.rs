@@ -12,6 +12,7 @@ use package::Project;
 use package::config::AppConfig;
 use package::python::Interpreter;
 use runtime::docker::{DevContainer, DevSpec, Engine};
+use runtime::process::ISOLATED;
 
 use crate::exit::{Exit, Failure};
 use crate::home::package::{self as packaging, BuilderChoice, ProjectArgs};
@@ -85,19 +86,14 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
         crate::files::write(&node.join(path), &content, crate::files::PUBLIC)?;
     }
     let port = args.port.map_or_else(free_port, Ok)?;
-    let mut python_path = node.into_os_string();
-    python_path.push(":");
-    python_path.push(&site);
     let mut command = Command::new(interpreter.path());
-    let code =
-        project.code.canonicalize().with_context(|| format!("cannot find {}", project.code.display()))?;
+    let code = unpacked(&project, scratch.path())?;
     command
-        .args(["-m", "mse_node", "--dev", "--application", &app.python_application])
+        .args(ISOLATED)
+        .args([&node, &site])
+        .args(["--", "--dev", "--application", &app.python_application])
         .args(["--host", "127.0.0.1", "--port", &port.to_string()])
         .current_dir(&code)
-        .env("PYTHONPATH", python_path)
-        .env("PYTHONDONTWRITEBYTECODE", "1")
-        .env("PYTHONUNBUFFERED", "1")
         .env("MODULE_PATH", &code)
         .stdin(Stdio::null())
         .stderr(Stdio::piped())
@@ -168,6 +164,16 @@ impl Args {
     }
 }
 
+/// A copy of the code as a node would unpack it: what a package would carry, no more. What the application writes
+/// there goes with it.
+fn unpacked(project: &Project, scratch: &Path) -> anyhow::Result<PathBuf> {
+    let archive = scratch.join("app.tar");
+    package::code_archive::write(&project.code, std::fs::File::create(&archive)?)?;
+    let code = scratch.join("code");
+    package::code_archive::unpack(std::fs::File::open(&archive)?, &code)?;
+    Ok(code.canonicalize()?)
+}
+
 /// The port on which the application listens in its container.
 const INSIDE: u16 = 5000;
 
@@ -187,11 +193,7 @@ fn in_an_image(
 ) -> anyhow::Result<Exit> {
     let draft = image::build(engine, &args.project.folder(), dockerfile, &args.build)?;
     let scratch = Scratch::new()?;
-    // What a package would carry, no more.
-    let archive = scratch.path().join("app.tar");
-    package::code_archive::write(&project.code, std::fs::File::create(&archive)?)?;
-    let code = scratch.path().join("code");
-    package::code_archive::unpack(std::fs::File::open(&archive)?, &code)?;
+    let code = unpacked(project, scratch.path())?;
 
     let (secrets, sealed) = args.secrets();
     let mut variables: Vec<(String, String)> = [

@@ -31,6 +31,23 @@ pub(super) const SITE: &str = "/opt/mse/python";
 /// end of its shell reaches the node; the process id stays the same.
 const DETACH: &str = "import os, sys; os.setsid(); os.execv(sys.argv[1], sys.argv[1:])";
 
+/// Arguments for an interpreter, before the directories to import from, `--` and the arguments of `mse_node`: what the
+/// host has installed or configured for its own Python (site-packages, `.pth` files, `sitecustomize`, `PYTHON*`) stays
+/// out, as it does in an image. Output is unbuffered, and no byte code is written.
+pub const ISOLATED: [&str; 6] = ["-I", "-S", "-u", "-B", "-c", RUN];
+
+/// `site` is not run, so what it adds to the builtins is added here.
+const RUN: &str = "import runpy, site, sys
+end = sys.argv.index('--')
+sys.path[:0] = sys.argv[1:end]
+sys.argv[1:end + 1] = []
+site.setquit()
+site.setcopyright()
+site.sethelper()
+del end, site
+runpy.run_module('mse_node', run_name='__main__', alter_sys=True)
+";
+
 /// Starts it; returns the process and the time.
 pub(super) fn launch(directory: &Path, memory: &Path) -> Result<(Process, Timestamp), Error> {
     let interpreter = interpreter(directory)?;
@@ -46,7 +63,9 @@ pub(super) fn launch(directory: &Path, memory: &Path) -> Result<(Process, Timest
     command
         .args(["-I", "-S", "-c", DETACH])
         .arg(interpreter)
-        .args(["-m", "mse_node"])
+        .args(ISOLATED)
+        .arg(&site)
+        .arg("--")
         .current_dir(&site)
         .env_clear()
         .envs(manifest.env.iter().map(|(name, value)| (name, rewrite(value, &site))))
@@ -99,8 +118,35 @@ fn open_log(directory: &Path) -> Result<File, Error> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_host_has_for_its_own_python_stays_out() {
+        let site = tempfile::tempdir().unwrap();
+        fs::create_dir(site.path().join("mse_node")).unwrap();
+        let main = "import sys, mse_node\nprint(sys.argv[1:], sys.path[0], 'sitecustomize' in sys.modules)\n\
+                    print([p for p in sys.path if p.endswith('-packages')], exit)\n";
+        fs::write(site.path().join("mse_node/__init__.py"), "").unwrap();
+        fs::write(site.path().join("mse_node/__main__.py"), main).unwrap();
+        let host = tempfile::tempdir().unwrap();
+        fs::write(host.path().join("sitecustomize.py"), "print('host')").unwrap();
+        let interpreter = Interpreter::discover().unwrap();
+        let output = Command::new(interpreter.path())
+            .args(ISOLATED)
+            .arg(site.path())
+            .args(["--", "--dev"])
+            .current_dir(host.path())
+            .env("PYTHONPATH", host.path())
+            .env("PYTHONHOME", "/nowhere")
+            .output()
+            .unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        let site = site.path().display();
+        assert!(said.starts_with(&format!("['--dev'] {site} False\n[] Use exit()")), "{said}{errors}");
+    }
 
     #[test]
     fn the_site_directory_is_found_in_the_unpacked_image() {

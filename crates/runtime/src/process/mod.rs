@@ -19,6 +19,7 @@ mod pid;
 mod prepare;
 mod record;
 
+pub use launch::ISOLATED;
 pub(crate) use memory::make_private;
 pub(crate) use pid::Process;
 pub(crate) use prepare::{HalfMade, check_validity, date, measured, not_after, remove_half_made};
