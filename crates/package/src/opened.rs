@@ -27,8 +27,8 @@ const MOST_LASTING: usize = 450;
 /// Bytes of a trusted file's line in a manifest besides its URI; how many times its length a manifest takes while it is
 /// measured; and bytes that all which are measured at once may take.
 const MANIFEST_LINE: usize = 100;
-const MANIFEST_TREE: usize = 8;
-const MANIFESTS_MEMORY: usize = 128 << 20;
+const MANIFEST_TREE: usize = 16;
+const MANIFESTS_MEMORY: usize = 64 << 20;
 
 /// A package that passed every check. It keeps its file open and reads from it when asked to write
 /// something; what it then finds changed, it refuses.
