@@ -216,6 +216,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_image_gets_gramine_alone() {
+        let (first, last) = DOCKERFILE.split_once("\nFROM ${BASE}\n").unwrap();
+        assert!(first.contains("FROM ${BASE} AS gramine") && first.contains("apt-get download gramine"));
+        // Installed, Gramine brings click and jinja2 into the image's own Python.
+        for line in DOCKERFILE.lines().filter(|line| line.contains("apt-get install")) {
+            assert!(!line.contains("gramine"), "{line}");
+        }
+        assert!(last.contains("COPY --from=gramine /runtime/ /\n") && !last.contains("sources.list"));
+    }
+
+    #[test]
     fn a_libc_says_its_version() {
         let text = b"\0GNU C Library (Debian GLIBC 2.36-9) stable release version 2.36.\nCopyright";
         assert_eq!(offered_glibc(text), Some((2, 36)));

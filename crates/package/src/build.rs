@@ -14,13 +14,14 @@ use jiff::Timestamp;
 use secrets::code::CodeKey;
 use tempfile::NamedTempFile;
 
-use crate::config::{self, AppConfig, TlsMode};
+use crate::application::{Installed, Sources};
+use crate::config::{AppConfig, Application, TlsMode};
 use crate::fingerprint::SIZES;
-use crate::image::Image;
+use crate::image::{Image, Node};
 use crate::native::{LOCK, NodeFiles};
 use crate::opened::Package;
 use crate::python::Interpreter;
-use crate::{Error, Fingerprint, Result, bundle, code_archive, enclave, native};
+use crate::{Error, Fingerprint, Result, application, bundle, code_archive, discovery, enclave, native};
 
 /// Where the parts of a project are. [`Project::open`] fills in the usual places; a caller may
 /// change any of them.
@@ -34,6 +35,8 @@ pub struct Project {
     pub tests: PathBuf,
     /// `requirements.txt`, if there is one.
     pub requirements: Option<PathBuf>,
+    /// Whether `mse.toml` names that file: then it counts even if it is empty. See [`crate::discovery`].
+    pub requirements_named: bool,
     /// `requirements.lock`, written when missing or stale.
     pub lock: PathBuf,
     /// The TLS mode, where it is not for `mse.toml` alone to say. The package's `mse.toml` then says it too; one that says
@@ -49,7 +52,7 @@ impl Project {
 
     /// The usual places below `dir`, but the configuration at `path`.
     pub fn with_config(dir: &Path, path: &Path) -> Result<(Project, AppConfig)> {
-        let (_, config) = read_config(path)?;
+        let (_, config) = AppConfig::read(path)?;
         let requirements = match &config.image.requirements {
             Some(named) => Some(dir.join(named)),
             None => Some(dir.join("requirements.txt")).filter(|path| path.exists()),
@@ -59,6 +62,7 @@ impl Project {
             code: dir.join("mse_src"),
             tests: dir.join("tests"),
             requirements,
+            requirements_named: config.image.requirements.is_some(),
             lock: dir.join(LOCK),
             tls_mode: None,
         };
@@ -68,14 +72,14 @@ impl Project {
 
 /// The configuration as the package will carry it: with the TLS mode that was asked for.
 fn config_of(project: &Project) -> Result<(String, AppConfig)> {
-    let (text, config) = read_config(&project.config)?;
+    let (text, config) = AppConfig::read(&project.config)?;
     let Some(mode) = project.tls_mode.filter(|mode| *mode != config.tls_mode) else {
         return Ok((text, config));
     };
     let said = text.parse::<toml::Table>().is_ok_and(|table| table.contains_key("tls_mode"));
     if said {
         return Err(Error::Field {
-            file: bundle::CONFIG,
+            file: bundle::CONFIG.into(),
             field: "tls_mode",
             expected: "absent, or the mode that this package is made for",
             found: format!("{:?} where {mode:?} is asked for", config.tls_mode),
@@ -86,12 +90,6 @@ fn config_of(project: &Project) -> Result<(String, AppConfig)> {
         "tls_mode = {}\n{text}",
         toml::Value::try_from(mode).unwrap_or_else(|e| unreachable!("a word: {e}"))
     );
-    let config = AppConfig::from_toml(&text)?;
-    Ok((text, config))
-}
-
-fn read_config(path: &Path) -> Result<(String, AppConfig)> {
-    let text = outside::files::read_text(path, config::LIMIT as u64).map_err(Error::io("read", path))?;
     let config = AppConfig::from_toml(&text)?;
     Ok((text, config))
 }
@@ -142,8 +140,10 @@ pub struct Built {
     pub fingerprints: Vec<(u64, Fingerprint)>,
     /// Number and bytes of the files that the enclave trusts.
     pub trusted_files: (usize, u64),
-    /// About how many seconds Gramine takes to start on so many.
+    /// About how many seconds Gramine takes until the application runs.
     pub start_seconds: f64,
+    /// The directory whose listing costs the most of them, and the bytes that are hashed for it.
+    pub start_directory: Option<(String, u64)>,
     /// Whether they are so many that whoever built the image should know.
     pub many_files: bool,
     /// The smallest enclave size that holds the package, in MiB.
@@ -173,15 +173,23 @@ pub fn build_for(sizes: &[u64], project: &Project, options: Options<'_>) -> Resu
         Builder::Saved(path) => {
             progress("reading the image");
             let image = enclave::with_last_layer(Image::open(path)?, &config.image)?;
+            let files: Vec<String> = (image.tree().nodes())
+                .filter(|(_, node)| !matches!(node, Node::Directory))
+                .map(|(path, _)| path)
+                .collect();
+            let files = files.iter().map(String::as_str).collect();
+            check_application(project, &config, &code_files, Installed::Image(files))?;
             progress("writing the image");
             let mut file = temporary()?;
             image.write_bare(None, &mut BufWriter::with_capacity(1 << 17, &mut file))?;
             file
         }
         Builder::Native { interpreter, node_files, cache } => {
-            let requirements = project.requirements.as_deref();
-            let site = native::install(requirements, &project.lock, interpreter, cache, progress)?;
-            require_module(project, &config, &code_files, &site)?;
+            let requirements = discovery::requirements(project)?.path;
+            let site = native::install(requirements.as_deref(), &project.lock, interpreter, cache, progress)?;
+            let installed = native::installed(&site)?;
+            let installed = Installed::Site(&site, installed.iter().map(String::as_str).collect());
+            check_application(project, &config, &code_files, installed)?;
             progress("writing the image");
             let mut image = temporary()?;
             native::write_image(&site, node_files, interpreter, BufWriter::new(&mut image), output)?;
@@ -227,6 +235,7 @@ pub fn build_for(sizes: &[u64], project: &Project, options: Options<'_>) -> Resu
     let key = key.map(|key| write_key(&key, output, &output.join(format!("{name}.key")))).transpose()?;
     written.persist_noclobber(&package).map_err(|e| Error::io("create", &package)(e.error))?;
     let trusted = opened.trusted_files();
+    let start = enclave::start(trusted);
     Ok(Built {
         package,
         key,
@@ -234,27 +243,28 @@ pub fn build_for(sizes: &[u64], project: &Project, options: Options<'_>) -> Resu
         code_sha256,
         fingerprints,
         trusted_files: (trusted.len(), trusted.iter().map(|file| file.size).sum()),
-        start_seconds: enclave::start_seconds(trusted.len()),
+        start_seconds: start.seconds,
+        start_directory: start.directory,
         many_files: trusted.len() > MANY_FILES,
         smallest_size: opened.smallest_size(),
     })
 }
 
-/// Refuses a project whose application is in neither the code nor the packages: it would fail only in
-/// the enclave, where it is harder to see why.
-fn require_module(project: &Project, config: &AppConfig, code: &[String], site: &Path) -> Result<()> {
-    let module = config.top_module();
-    let file = format!("{module}.py");
-    let prefix = format!("{module}/");
-    let in_code = code.iter().any(|name| *name == file || name.starts_with(&prefix));
-    if in_code || site.join(&file).exists() || site.join(module).is_dir() {
-        return Ok(());
+/// Refuses a project whose application is in neither the code nor the packages, or is no application: it would fail only
+/// in the enclave, where it is harder to see why.
+fn check_application(
+    project: &Project,
+    config: &AppConfig,
+    code: &[String],
+    installed: Installed<'_>,
+) -> Result<()> {
+    match Application::parse(&config.python_application) {
+        Some(named) => {
+            application::check(&named, &Sources { code: &project.code, code_files: code, installed })
+        }
+        // The configuration was validated.
+        None => Ok(()),
     }
-    Err(Error::Project {
-        path: project.code.clone(),
-        expected: format!("the place of {file} or {prefix}, since python_application names it"),
-        found: "neither there nor in the requirements".into(),
-    })
 }
 
 fn code_archive_of(dir: &Path) -> Result<(File, Vec<String>)> {

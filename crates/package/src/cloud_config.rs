@@ -26,6 +26,7 @@ use serde::Deserialize;
 
 use crate::config::is_name;
 use crate::instance::is_host;
+use crate::text::printable;
 use crate::{Error, Result};
 
 const FILE: &str = "mse.toml";
@@ -82,12 +83,14 @@ struct Raw {
 impl CloudConfig {
     /// Reads and validates the table.
     pub fn from_table(table: &toml::Table) -> Result<CloudConfig> {
-        let raw: Raw = table
-            .clone()
-            .try_into()
-            .map_err(|e: toml::de::Error| Error::Toml { file: FILE, reason: format!("[cloud]: {e}") })?;
-        let refuse =
-            |field, expected, found: String| Err(Error::Field { file: FILE, field, expected, found });
+        let raw: Raw = table.clone().try_into().map_err(|e: toml::de::Error| {
+            // The table was parsed before, so that there are no places to tell.
+            Error::Toml { file: FILE.into(), reason: format!("[cloud]: {}", printable(e.message(), 400)) }
+        })?;
+        let refuse = |field, expected, found: String| {
+            let found = printable(&found, 200);
+            Err(Error::Field { file: FILE.into(), field, expected, found })
+        };
         for (field, name) in [("cloud.project", &raw.project), ("cloud.hardware", &raw.hardware)] {
             if let Some(name) = name.as_ref().filter(|name| !is_name(name)) {
                 return refuse(field, NAME_RULE, format!("{name:?}"));

@@ -7,7 +7,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::enclave::is_below;
-use crate::{Error, Result};
+use crate::text::{printable, toml_reason};
+use crate::{Error, Result, text};
 
 const FILE: &str = "mse.toml";
 
@@ -20,7 +21,7 @@ pub const LIMIT: usize = 64 * 1024;
 pub struct AppConfig {
     /// The application's name: 1 to 64 letters, digits, `-` and `_`, the first a letter or digit.
     pub name: String,
-    /// What is served: `module:variable`, both possibly dotted.
+    /// What is served: `module:variable`, both possibly dotted, or `module:factory()`. See [`Application`].
     pub python_application: String,
     /// The path that answers 200 once the application is up, from `/` on.
     pub healthcheck_endpoint: String,
@@ -99,10 +100,18 @@ impl AppConfig {
         if text.len() > LIMIT {
             return Err(Error::Limit { what: FILE.into(), limit: format!("{LIMIT} bytes") });
         }
-        let config: AppConfig =
-            toml::from_str(text).map_err(|e| Error::Toml { file: FILE, reason: e.to_string() })?;
+        let config: AppConfig = toml::from_str(text)
+            .map_err(|e| Error::Toml { file: FILE.into(), reason: toml_reason(text, &e) })?;
         config.validate()?;
         Ok(config)
+    }
+
+    /// Reads and validates the `mse.toml` at `path`, whatever it is called; returns its text as well, in UTF-8.
+    /// Errors name that path.
+    pub fn read(path: &std::path::Path) -> Result<(String, Self)> {
+        let text = text::read(path, LIMIT as u64)?;
+        let config = Self::from_toml(&text).map_err(|e| e.in_file(path))?;
+        Ok((text, config))
     }
 
     /// The part of this configuration that the node is measured with.
@@ -116,19 +125,15 @@ impl AppConfig {
         }
     }
 
-    /// The first component of the application's module: `app` of `app.web:create`.
-    pub fn top_module(&self) -> &str {
-        self.python_application.split([':', '.']).next().unwrap_or_default()
-    }
-
     fn validate(&self) -> Result<()> {
         let refuse = |field, expected, found: &str| {
-            Err(Error::Field { file: FILE, field, expected, found: format!("{found:?}") })
+            let found = format!("\"{}\"", printable(found, 200));
+            Err(Error::Field { file: FILE.into(), field, expected, found })
         };
         if !is_name(&self.name) {
             return refuse("name", NAME_RULE, &self.name);
         }
-        if !is_application(&self.python_application) {
+        if Application::parse(&self.python_application).is_none() {
             return refuse("python_application", APPLICATION_RULE, &self.python_application);
         }
         if !is_endpoint(&self.healthcheck_endpoint) {
@@ -201,7 +206,8 @@ const MEASURED_RULE: &str =
     "absolute paths without `.`, `..` or a `/` at the end, of what the enclave sees of the image";
 const UNMEASURED_RULE: &str = "absolute paths without `.`, `..` or a `/` at the end, and outside /opt/mse";
 const NAME_RULE: &str = "1 to 64 letters, digits, `-` and `_`, beginning with a letter or digit";
-const APPLICATION_RULE: &str = "`module:variable`, such as `app:app`";
+const APPLICATION_RULE: &str =
+    "`module:variable`, such as `app:app`, or `module:factory()`, such as `app:create_app()`";
 const ENDPOINT_RULE: &str = "a path that begins with `/`, such as `/health`";
 
 /// Whether `name` may name an application (and so a package file): see [`AppConfig::name`].
@@ -211,15 +217,40 @@ pub fn is_name(name: &str) -> bool {
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
 }
 
-fn is_application(text: &str) -> bool {
-    let identifier = |part: &str| {
-        part.starts_with(|c: char| c.is_alphabetic() || c == '_')
-            && part.chars().all(|c| c.is_alphanumeric() || c == '_')
-    };
-    text.len() <= 256
-        && text.split_once(':').is_some_and(|(module, variable)| {
-            module.split('.').all(identifier) && variable.split('.').all(identifier)
-        })
+/// What `python_application` names, in its parts.
+///
+/// ```text
+/// application = module ":" attribute [ "()" ]
+/// module      = identifier *( "." identifier )
+/// attribute   = identifier *( "." identifier )
+/// ```
+///
+/// At most 256 bytes. Identifiers are letters, digits and `_`, and begin with no digit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Application<'a> {
+    /// The module, with its packages: `inner.web`.
+    pub module: &'a str,
+    /// The attribute of the module, possibly one of an object in it: `site.app`.
+    pub attribute: &'a str,
+    /// Whether the attribute is a factory: called without arguments, it returns the application.
+    pub factory: bool,
+}
+
+impl<'a> Application<'a> {
+    /// Reads the text of `python_application`; `None` where it is not of that form.
+    pub fn parse(text: &'a str) -> Option<Self> {
+        let identifier = |part: &str| {
+            part.starts_with(|c: char| c.is_alphabetic() || c == '_')
+                && part.chars().all(|c| c.is_alphanumeric() || c == '_')
+        };
+        let (module, rest) = text.split_once(':').filter(|_| text.len() <= 256)?;
+        let (attribute, factory) = match rest.strip_suffix("()") {
+            Some(attribute) => (attribute, true),
+            None => (rest, false),
+        };
+        let is_one = module.split('.').all(identifier) && attribute.split('.').all(identifier);
+        is_one.then_some(Application { module, attribute, factory })
+    }
 }
 
 fn is_endpoint(path: &str) -> bool {
@@ -234,7 +265,7 @@ fn is_endpoint(path: &str) -> bool {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NodeConfig {
-    /// `module:variable`.
+    /// `module:variable` or `module:factory()`: see [`Application`].
     pub application: String,
     /// Whether the code archive is encrypted.
     pub code: CodeForm,
@@ -260,7 +291,7 @@ impl NodeConfig {
             return Err(Error::Limit { what, limit: format!("{LIMIT} bytes") });
         }
         let config: NodeConfig = serde_json::from_str(text).map_err(|e| Error::NodeConfig(e.to_string()))?;
-        if !is_application(&config.application) {
+        if Application::parse(&config.application).is_none() {
             return Err(Error::NodeConfig(format!("`application` must be {APPLICATION_RULE}")));
         }
         if !is_endpoint(&config.healthcheck) {
@@ -291,7 +322,6 @@ mod tests {
     fn a_good_file_reads() {
         let config = AppConfig::from_toml(GOOD).unwrap();
         assert_eq!(config.name, "example");
-        assert_eq!(config.top_module(), "app");
         assert_eq!(config.tests_requirements.len(), 2);
         assert_eq!(config.sealed_secrets, SealedSecrets::Optional);
         assert_eq!(config.cloud["location"].as_str(), Some("fr"));
@@ -308,6 +338,12 @@ mod tests {
             ("python_application", "app:app", "app:a-b"),
             ("python_application", "app:app", "a:b:c"),
             ("python_application", "app:app", ".a:b"),
+            ("python_application", "app:app", "a:b(x)"),
+            ("python_application", "app:app", "a:b()()"),
+            ("python_application", "app:app", "a:b().c"),
+            ("python_application", "app:app", "a:()"),
+            ("python_application", "app:app", "a():b"),
+            ("python_application", "app:app", "a:b ()"),
             ("healthcheck_endpoint", "/health", "health"),
             ("healthcheck_endpoint", "/health", "/he alth"),
             ("tests_cmd", "\"pytest\"", "\" \""),
@@ -332,6 +368,74 @@ mod tests {
             };
             assert_eq!(field, name, "{to}");
         }
+    }
+
+    #[test]
+    fn an_application_is_a_variable_or_a_factory() {
+        let parsed = |text| Application::parse(text).map(|a| (a.module, a.attribute, a.factory));
+        assert_eq!(parsed("app:app"), Some(("app", "app", false)));
+        assert_eq!(parsed("inner.web:create_app()"), Some(("inner.web", "create_app", true)));
+        assert_eq!(parsed("a:b.c()"), Some(("a", "b.c", true)));
+        let config = AppConfig::from_toml(&GOOD.replace("app:app", "app:create_app()")).unwrap();
+        let node = config.node_config(CodeForm::Plain);
+        assert_eq!(node.application, "app:create_app()");
+        assert_eq!(NodeConfig::from_json(&node.to_json()).unwrap(), node);
+    }
+
+    #[test]
+    fn errors_name_the_file_that_was_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("other.toml");
+        let refused = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).unwrap();
+            AppConfig::read(&path).unwrap_err().to_string()
+        };
+        let bad_name = GOOD.replace("\"example\"", "\"a b\"");
+        for bytes in
+            [bad_name.as_bytes(), b"name = ", b"name = 1\nname = 2\n", b"caf\xe9 = 1", &vec![b'#'; LIMIT + 1]]
+        {
+            let message = refused(bytes);
+            assert!(message.contains("other.toml") && !message.contains("mse.toml"), "{message}");
+        }
+        assert!(refused(b"a = 1\n b = \n").contains("line 2, column"), "places are told");
+        let quoted = refused(b"\"\\u001b[31m\" = 1\n");
+        assert!(!quoted.contains('\x1b'), "{quoted}");
+    }
+
+    #[test]
+    fn any_editor_may_have_written_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("mse.toml");
+        let crlf = GOOD.replace('\n', "\r\n");
+        let utf16: Vec<u8> = crlf.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        for bytes in [
+            crlf.clone().into_bytes(),
+            [b"\xef\xbb\xbf", crlf.as_bytes()].concat(),
+            [&b"\xff\xfe"[..], &utf16].concat(),
+        ] {
+            std::fs::write(&path, bytes).unwrap();
+            let (text, config) = AppConfig::read(&path).unwrap();
+            assert_eq!((text.as_str(), config.name.as_str()), (crlf.as_str(), "example"));
+        }
+    }
+
+    #[test]
+    fn deep_and_wide_files_are_refused_or_read() {
+        let deep = [
+            format!("a = {}", "[".repeat(LIMIT / 2)),
+            format!("a = {}", "{a=".repeat(LIMIT / 4)),
+            format!("{} = 1", vec!["a"; LIMIT / 3].join(".")),
+            format!("[{}]", vec!["a"; LIMIT / 3].join(".")),
+        ];
+        for text in deep {
+            assert!(matches!(AppConfig::from_toml(&text), Err(Error::Toml { .. })));
+        }
+        // Many names in one table, and many tables.
+        let wide: String = (0..5_000).map(|n| format!("k{n} = 1\n")).collect();
+        let config = AppConfig::from_toml(&format!("{}\n{wide}", GOOD.trim_end())).unwrap();
+        assert_eq!(config.cloud["more"].as_table().unwrap().len(), 5_001);
+        let tables: String = (0..3_000).map(|n| format!("[cloud.t.k{n}]\n")).collect();
+        AppConfig::from_toml(&format!("{GOOD}\n{tables}")).unwrap();
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub(crate) use archive::with_last_layer;
 pub use gramine::{Gramine, Loader};
 pub(crate) use measured::is_below;
 pub use measured::{TrustedFile, trusted_files};
-pub use size::start_seconds;
+pub use size::{Start, start};
 
 /// Where the node, the application server and the application's packages are in an image.
 pub const SITE: &str = "opt/mse/python";

@@ -25,24 +25,39 @@ pub enum Error {
     },
 
     /// A TOML file does not parse, or has unknown or missing keys. The text carries line and column.
-    #[error("{file} is not valid: {}", lines(reason))]
+    #[error("{} is not valid: {}", clean(file), lines(reason))]
     Toml {
-        /// The file's name.
-        file: &'static str,
+        /// The file's name, or its path where it was found.
+        file: String,
         /// The parser's account, with line and column.
         reason: String,
     },
 
     /// A value of `mse.toml` or `instance.toml` is not allowed.
-    #[error("{file}: `{field}` must be {expected}, found {}", clean(found))]
+    #[error("{}: `{field}` must be {expected}, found {}", clean(file), clean(found))]
     Field {
-        /// The file's name.
-        file: &'static str,
+        /// The file's name, or its path where it was found.
+        file: String,
         /// The key at fault.
         field: &'static str,
         /// What is allowed.
         expected: &'static str,
         /// What stands there.
+        found: String,
+    },
+
+    /// A file is not text in an encoding that is read.
+    #[error(
+        "{}, line {line}: expected text in UTF-8, or in UTF-16 with a byte order mark; found {}",
+        clean(file),
+        clean(found)
+    )]
+    Text {
+        /// The file.
+        file: String,
+        /// Line number, from 1.
+        line: usize,
+        /// What stands there, and what encoding that looks like.
         found: String,
     },
 
@@ -142,8 +157,10 @@ pub enum Error {
     },
 
     /// A requirement cannot be pinned by version and hash.
-    #[error("requirements: `{}` must be {expected}", clean(requirement))]
+    #[error("{}: `{}` must be {expected}", clean(place), clean(requirement))]
     Requirement {
+        /// Where it stands: "requirements.txt, line 3".
+        place: String,
         /// The requirement at fault.
         requirement: String,
         /// What is allowed.
@@ -173,6 +190,18 @@ pub enum Error {
 }
 
 impl Error {
+    /// The same error, but of the file at `path`: a reader of text knows only what such a file is usually called.
+    #[must_use]
+    pub fn in_file(mut self, path: &Path) -> Error {
+        match &mut self {
+            Error::Toml { file, .. } | Error::Field { file, .. } | Error::Limit { what: file, .. } => {
+                *file = path.display().to_string();
+            }
+            _ => {}
+        }
+        self
+    }
+
     /// An [`Error::Io`] for `path`, as a closure for `map_err`.
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
         let path = path.to_path_buf();
@@ -202,8 +231,8 @@ mod tests {
         let text = || evil.to_owned();
         let errors = [
             Error::io("read", Path::new(evil))(std::io::Error::other("x")),
-            Error::Toml { file: "mse.toml", reason: text() },
-            Error::Field { file: "mse.toml", field: "name", expected: "x", found: text() },
+            Error::Toml { file: text(), reason: text() },
+            Error::Field { file: text(), field: "name", expected: "x", found: text() },
             Error::NodeConfig(text()),
             Error::Project { path: evil.into(), expected: "x".into(), found: text() },
             Error::Entry { archive: "image layer 1".into(), entry: text(), expected: "x", found: text() },
@@ -213,7 +242,8 @@ mod tests {
             Error::Image { part: text(), expected: text(), found: text() },
             Error::Interpreter { expected: "x".into(), found: text() },
             Error::Pip { action: "install", output: text() },
-            Error::Requirement { requirement: text(), expected: "x" },
+            Error::Text { file: text(), line: 1, found: text() },
+            Error::Requirement { place: text(), requirement: text(), expected: "x" },
             Error::Measure(text()),
             Error::Encrypt(text()),
         ];

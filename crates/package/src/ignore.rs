@@ -3,12 +3,11 @@
 //! One file, at the top of the directory; its patterns are relative to it. Some names never travel,
 //! whatever it says: they are other programs' droppings, and differ from machine to machine.
 
-use std::io::ErrorKind;
 use std::path::Path;
 
 use ::ignore::gitignore::{Gitignore, GitignoreBuilder};
 
-use crate::{Error, Result};
+use crate::{Error, Result, text};
 
 /// The file's name.
 pub const FILE: &str = ".mseignore";
@@ -32,10 +31,14 @@ impl Ignore {
     /// Reads `dir/.mseignore`, if there is one.
     pub fn of(dir: &Path) -> Result<Self> {
         let path = dir.join(FILE);
-        match outside::files::read_text(&path, LIMIT) {
+        // A byte order mark left in front of the first pattern would make it match nothing, and a file would travel that
+        // was to stay at home.
+        match text::read(&path, LIMIT) {
             Ok(text) => Self::parse(dir, &text),
-            Err(e) if e.kind() == ErrorKind::NotFound => Self::parse(dir, ""),
-            Err(e) => Err(Error::io("read", &path)(e)),
+            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                Self::parse(dir, "")
+            }
+            Err(e) => Err(e),
         }
     }
 
@@ -110,6 +113,28 @@ mod tests {
         assert!(!Ignore::of(dir.path()).unwrap().leaves_out(&dir.path().join("f"), false));
         std::fs::write(dir.path().join(FILE), "#".repeat(LIMIT as usize + 10)).unwrap();
         assert!(Ignore::of(dir.path()).is_err());
+    }
+
+    #[test]
+    fn any_editor_may_have_written_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = "private.csv\r\nd/\r\n";
+        let utf16: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        for bytes in [
+            text.as_bytes().to_vec(),
+            [b"\xef\xbb\xbf", text.as_bytes()].concat(),
+            [&b"\xff\xfe"[..], &utf16].concat(),
+        ] {
+            std::fs::write(dir.path().join(FILE), bytes).unwrap();
+            let ignore = Ignore::of(dir.path()).unwrap();
+            assert!(ignore.leaves_out(&dir.path().join("private.csv"), false));
+            assert!(ignore.leaves_out(&dir.path().join("d"), true));
+        }
+        for bytes in [&utf16[..], b"caf\xe9.csv\n"] {
+            std::fs::write(dir.path().join(FILE), bytes).unwrap();
+            let error = Ignore::of(dir.path()).unwrap_err();
+            assert!(matches!(error, Error::Text { .. }), "{error}");
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::text::toml_reason;
 use crate::{Error, Result};
 
 const FILE: &str = "instance.toml";
@@ -60,8 +61,8 @@ impl Instance {
         if text.len() > LIMIT {
             return Err(Error::Limit { what: FILE.into(), limit: format!("{LIMIT} bytes") });
         }
-        let instance: Instance =
-            toml::from_str(text).map_err(|e| Error::Toml { file: FILE, reason: e.to_string() })?;
+        let instance: Instance = toml::from_str(text)
+            .map_err(|e| Error::Toml { file: FILE.into(), reason: toml_reason(text, &e) })?;
         instance.validate()?;
         Ok(instance)
     }
@@ -69,13 +70,13 @@ impl Instance {
     /// The text that [`Instance::from_toml`] reads back; refuses an instance which it would refuse.
     pub fn to_toml(&self) -> Result<String> {
         self.validate()?;
-        toml::to_string(self).map_err(|e| Error::Toml { file: FILE, reason: e.to_string() })
+        toml::to_string(self).map_err(|e| Error::Toml { file: FILE.into(), reason: e.to_string() })
     }
 
     /// Checks every field, whatever the instance came from.
     pub fn validate(&self) -> Result<()> {
         let refuse =
-            |field, expected, found: String| Err(Error::Field { file: FILE, field, expected, found });
+            |field, expected, found: String| Err(Error::Field { file: FILE.into(), field, expected, found });
         if self.app_id.is_nil() {
             return refuse("app_id", "a UUID other than nil", self.app_id.to_string());
         }

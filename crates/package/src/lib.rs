@@ -5,7 +5,9 @@
 //! from that package must show, a function of the package and the enclave size and of nothing else.
 //!
 //! ```text
-//! config, ignore        what the owner wrote: mse.toml, .mseignore
+//! config, ignore, text  what the owner wrote: mse.toml, .mseignore, in whatever encoding
+//! application           the module that python_application names: whether it is there, and no factory
+//! discovery             the files of a project that name packages, and which of them counts
 //! cloud_config          the part of mse.toml that `mse cloud` reads
 //! python, native        the interpreter, and the image made of its packages
 //! code_archive          deterministic tars of code and tests, and their strict reader
@@ -21,11 +23,13 @@
 //! Nothing in here is trusted but the project that a package is built from: a package may come from
 //! anyone, so it is checked whole, within limits, before one byte of it is written anywhere.
 
+pub mod application;
 pub mod build;
 pub mod bundle;
 pub mod cloud_config;
 pub mod code_archive;
 pub mod config;
+pub mod discovery;
 pub mod enclave;
 mod error;
 pub mod fingerprint;
@@ -39,6 +43,7 @@ pub mod python;
 mod recognise;
 mod region;
 mod tape;
+pub mod text;
 mod unique;
 
 pub use build::{Built, Project};

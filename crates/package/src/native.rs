@@ -87,6 +87,11 @@ pub fn install(
     Ok(site)
 }
 
+/// The files of an installed `site`, by their paths from there on.
+pub(crate) fn installed(site: &Path) -> Result<Vec<String>> {
+    Ok(site::list(site)?.into_keys().collect())
+}
+
 /// An installed project to run on this machine: what `localtest` serves from.
 #[derive(Debug)]
 pub struct Site {
@@ -109,7 +114,8 @@ pub fn site(
     cache: &Path,
     progress: &mut dyn FnMut(&str),
 ) -> Result<Site> {
-    let installed = install(project.requirements.as_deref(), &project.lock, interpreter, cache, progress)?;
+    let requirements = crate::discovery::requirements(project)?.path;
+    let installed = install(requirements.as_deref(), &project.lock, interpreter, cache, progress)?;
     let directory = tempfile::tempdir_in(cache).map_err(Error::io("create a directory in", cache))?;
     for (name, bytes) in &node.files {
         write_file(&directory.path().join(name), false, bytes.as_slice())?;
@@ -150,7 +156,11 @@ pub(crate) fn write_image(
     for (name, bytes) in own {
         if files.insert(name.clone(), Content::Bytes(bytes)).is_some() {
             let requirement = name.trim_start_matches(SITE).trim_start_matches('/').to_string();
-            return Err(Error::Requirement { requirement, expected: "left to the node, whose file it is" });
+            return Err(Error::Requirement {
+                place: "an installed package".into(),
+                requirement,
+                expected: "left to the node, whose file it is",
+            });
         }
     }
     let architecture = match record.architecture.as_str() {

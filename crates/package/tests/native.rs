@@ -327,6 +327,45 @@ fn an_encrypted_package_opens_with_its_key() {
 }
 
 #[test]
+fn the_application_may_come_from_a_requirement() {
+    let world = World::locked();
+    let with = |application: &str| {
+        world.write("p/mse.toml", &CONFIG.replace("app:app", application));
+        let output = application.replace([':', '(', ')'], "_");
+        world.build(false, &output, &World::shared()).0.map(drop).map_err(|error| error.to_string())
+    };
+    assert_eq!(with("greeter:app"), Ok(()));
+    assert_eq!(with("helper:app"), Ok(()));
+    let error = with("greter:app").unwrap_err();
+    assert!(error.contains("`greeter`"), "{error}");
+    world.write("p/mse_src/app.py", "def create_app(config=None):\n    pass\n");
+    let error = with("app:create_app").unwrap_err();
+    assert!(error.contains("factory") && error.contains("`app:create_app()`"), "{error}");
+    assert_eq!(with("app:create_app()"), Ok(()));
+}
+
+#[test]
+fn requirements_inside_the_code_count_where_there_are_no_others() {
+    let world = World::locked();
+    let usual = world.path("p/requirements.txt");
+    world.write("p/mse_src/requirements.txt", &fs::read_to_string(&usual).unwrap());
+    fs::remove_file(usual).unwrap();
+    let (built, _) = world.built(false, "out", &World::shared());
+    Package::open(&built.package).unwrap().extract_image(&world.path("image")).unwrap();
+    assert!(world.path("image/opt/mse/python/greeter/__init__.py").exists());
+}
+
+#[test]
+fn a_repository_is_refused_before_anything_is_started() {
+    let world = World::new();
+    world.write("p/requirements.txt", "greeter\ngreeter @ git+https://host.invalid/greeter.git\n");
+    let (refused, steps) = world.build(false, "out", "cache");
+    let message = refused.unwrap_err().to_string();
+    assert!(message.contains("requirements.txt, line 2") && message.contains("repository"), "{message}");
+    assert!(!steps.iter().any(|step| step.contains("requirements")), "{steps:?}");
+}
+
+#[test]
 fn projects_that_cannot_work_are_refused() {
     let world = World::locked();
     let refused = |expected: &str| {
@@ -344,7 +383,7 @@ fn projects_that_cannot_work_are_refused() {
     refused("nonexistent-package");
     let wheel = wheels().join("helper-1.5-py3-none-any.whl");
     world.write("p/requirements.txt", &format!("{requirements}{}\n", wheel.display()));
-    refused("helper==1.5");
+    refused("a path is one of this machine");
     world.write("p/requirements.txt", &format!("{requirements}granian==2.8.6\n"));
     refused("granian");
     fs::remove_dir_all(world.path("p/mse_src")).unwrap();

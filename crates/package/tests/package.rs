@@ -689,6 +689,34 @@ fn a_saved_image_becomes_a_package() {
 }
 
 #[test]
+fn an_application_is_in_the_code_or_in_the_image() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| -> PathBuf { dir.path().join(name) };
+    fs::create_dir_all(at("p/mse_src/src")).unwrap();
+    fs::write(at("p/mse_src/src/app.py"), "app = 1").unwrap();
+    let mut layer = good_layer();
+    layer.truncate(layer.len() - 1024);
+    layer.extend(tar(&[file("usr/lib/python3/dist-packages/shop/web.py", b"app = 1")]));
+    fs::write(at("image.tar"), image(&layer)).unwrap();
+    let build = |application: &str| {
+        fs::write(at("p/mse.toml"), CONFIG.replace("app:app", application)).unwrap();
+        let (project, _) = Project::open(&at("p")).unwrap();
+        let options = Options {
+            builder: Builder::Saved(&at("image.tar")),
+            encrypt: false,
+            output: &at(&application.replace(':', "_")),
+            now: jiff::Timestamp::UNIX_EPOCH,
+            progress: &mut |_| {},
+        };
+        build_for(&[1024], &project, options).map(drop).map_err(|error| error.to_string())
+    };
+    assert_eq!(build("shop.web:app"), Ok(()));
+    assert!(build("shop.wep:app").unwrap_err().contains("python_application"));
+    let hint = build("app:app").unwrap_err();
+    assert!(hint.contains("--code") && hint.contains("`src/`"), "{hint}");
+}
+
+#[test]
 fn who_builds_may_choose_the_tls_mode_that_the_configuration_leaves_open() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| -> PathBuf { dir.path().join(name) };

@@ -153,6 +153,10 @@ pub fn make(
         drop(draft);
         return build(project, encrypt, output, Builder::Saved(&saved));
     }
+    // Before any program is started.
+    if let Some(note) = package::discovery::requirements(project)?.note {
+        say!("{note}.");
+    }
     let (interpreter, node_files) = (Interpreter::discover()?, embedded::node_files());
     let cache = places::cache()?.join("packages");
     let native = Builder::Native { interpreter: &interpreter, node_files: &node_files, cache: &cache };
@@ -234,8 +238,11 @@ struct Report {
     fingerprints: Vec<SizedFingerprint>,
     trusted_files: usize,
     trusted_bytes: u64,
-    /// About how many seconds Gramine takes to start on so many.
+    /// About how many seconds Gramine takes until the application runs.
     start_seconds: f64,
+    /// The directory whose listing costs the most of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    start_directory: Option<String>,
     /// The smallest enclave size that holds it all, in MB.
     smallest_size: u64,
 }
@@ -262,6 +269,7 @@ fn report(built: &Built, format: Format) -> anyhow::Result<()> {
         trusted_files: built.trusted_files.0,
         trusted_bytes: built.trusted_files.1,
         start_seconds: built.start_seconds,
+        start_directory: built.start_directory.as_ref().map(|(path, _)| path.clone()),
         smallest_size: built.smallest_size,
     };
     if built.many_files {
@@ -279,11 +287,17 @@ fn report(built: &Built, format: Format) -> anyhow::Result<()> {
     }
     out!("SHA-256: {}", report.sha256)?;
     out!(
-        "Trusted files: {}, {} bytes; Gramine starts on them in about {:.1} s",
+        "Trusted files: {}, {} bytes; Gramine starts in about {:.1} s",
         report.trusted_files,
         report.trusted_bytes,
         report.start_seconds
     )?;
+    if let Some((path, bytes)) = &built.start_directory {
+        out!(
+            "Costliest directory: {}, {bytes} bytes, hashed whole when Python lists it",
+            output::printable(path, "")
+        )?;
+    }
     out!("Smallest enclave: {} MB", report.smallest_size)?;
     out!("Fingerprint, for each enclave size in MB:")?;
     for SizedFingerprint { size_mb, fingerprint } in &report.fingerprints {

@@ -225,6 +225,7 @@ fn pins(report: &[u8]) -> Result<Vec<Pin>> {
                 archive.hashes.get("sha256").cloned().or(old)
             });
             sha256.and_then(|sha256| Pin::new(&name, &version, &sha256)).ok_or_else(|| Error::Requirement {
+                place: "what pip resolved".into(),
                 requirement: format!("{name}=={version}"),
                 expected: "a package with a version, from an index (not a path, an URL or a repository)",
             })

@@ -5,17 +5,20 @@
 //! means the same wherever packages come from. The first comment holds a digest of what was asked and
 //! for which interpreter; a lock that answers something else is made anew.
 
+use std::collections::BTreeSet;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
 use super::SERVER;
 use crate::python::InterpreterRecord;
-use crate::{Error, Result};
+use crate::{Error, Result, text};
 
-/// Largest requirements file and lock, in bytes, and how deep files may include others.
+/// Largest requirements file and lock, in bytes; the same for all files of one project together.
 const LIMIT: u64 = 4 * 1024 * 1024;
+/// Most files that are read for one project, and how deep they may include others.
+const FILES_LIMIT: usize = 64;
 const DEPTH_LIMIT: usize = 8;
 
 const HEADER: &str =
@@ -26,60 +29,112 @@ const TARGET: &str = "# for: ";
 /// The requirements of a project: one file, and those that it includes.
 #[derive(Debug, Clone, Default)]
 pub struct Requirements {
-    path: Option<std::path::PathBuf>,
+    path: Option<PathBuf>,
     /// The text of all files.
     text: String,
     /// Lines with options for pip, such as where to look for packages.
     options: Vec<String>,
     /// Whether some requirement states hashes, which makes pip ask for those of all.
     hashed: bool,
+    /// How many packages are required, those of constraints left out.
+    count: usize,
+}
+
+/// What is known while files include each other.
+#[derive(Default)]
+struct Included {
+    /// Canonical paths of the files that include the one being read.
+    open: Vec<PathBuf>,
+    /// Files read so far, and whether as constraints.
+    read: BTreeSet<(PathBuf, bool)>,
+    bytes: u64,
 }
 
 impl Requirements {
-    /// Reads the requirements file at `path` and what it includes (`-r`, `-c`). Without a path, nothing
-    /// is required but the application server.
+    /// Reads the requirements file at `path` and what it includes (`-r`, `-c`), as pip would: the same encodings, ends of
+    /// lines, comments and options. Without a path, nothing is required but the application server.
+    ///
+    /// # Errors
+    /// [`Error::Requirement`], with file and line, for what no lock can pin: repositories, URLs, paths, editable
+    /// packages, variables of the environment; and for files that include each other. [`Error::Limit`] for more than 64
+    /// files or 4 MiB. [`Error::Text`] for other encodings.
     pub fn read(path: Option<&Path>) -> Result<Self> {
         let mut requirements = Requirements { path: path.map(Into::into), ..Requirements::default() };
         if let Some(path) = path {
-            requirements.include(path, DEPTH_LIMIT)?;
+            requirements.include(path, false, &mut Included::default())?;
         }
         Ok(requirements)
     }
 
-    fn include(&mut self, path: &Path, depth: usize) -> Result<()> {
-        let text = read_small(path)?;
-        for line in logical_lines(&text) {
-            let line = line.trim();
-            self.hashed |= line.contains(" --hash");
-            let option = |names: [&str; 2]| {
-                names.iter().find_map(|name| {
-                    let rest = line.strip_prefix(name)?;
-                    let separated = !name.starts_with("--") || rest.starts_with(['=', ' ', '\t']);
-                    separated.then(|| rest.trim_start_matches(['=', ' ', '\t']))
-                })
+    fn include(&mut self, path: &Path, constraint: bool, included: &mut Included) -> Result<()> {
+        let limit = |what: &str, limit: String| {
+            Err(Error::Limit { what: format!("{}: {what}", path.display()), limit })
+        };
+        let canonical = path.canonicalize().map_err(Error::io("read", path))?;
+        if !included.read.insert((canonical.clone(), constraint)) {
+            return Ok(());
+        }
+        if included.read.len() > FILES_LIMIT {
+            return limit("inclusion of requirements", format!("{FILES_LIMIT} files"));
+        }
+        if included.open.len() > DEPTH_LIMIT {
+            return limit("inclusion of requirements", format!("{DEPTH_LIMIT} files deep"));
+        }
+        let text = text::read_declared(path, LIMIT)?;
+        included.bytes += text.len() as u64;
+        if included.bytes > LIMIT {
+            return limit("requirements, together with the files before it", format!("{LIMIT} bytes"));
+        }
+        included.open.push(canonical);
+        for (number, line) in logical_lines(&text) {
+            let refuse = |expected| Error::Requirement {
+                place: format!("{}, line {number}", path.display()),
+                requirement: shown(&line),
+                expected,
             };
-            if option(["--editable", "-e"]).is_some() {
-                return Err(Error::Requirement {
-                    requirement: line.into(),
-                    expected: "a package with a version, since an editable one is a path on this machine",
-                });
+            self.hashed |= line.contains(" --hash");
+            if !line.starts_with('-') {
+                check_requirement(&line).map_err(refuse)?;
+                self.count += usize::from(!constraint);
+                continue;
             }
-            let included = option(["--requirement", "-r"]).or_else(|| option(["--constraint", "-c"]));
-            if let Some(included) = included {
-                if depth == 0 {
-                    let limit = format!("{DEPTH_LIMIT} files deep");
-                    return Err(Error::Limit { what: "inclusion of requirements".into(), limit });
+            let mut passed_on = true;
+            for option in options(&line) {
+                let (inner, constraint) = match option {
+                    PipOption::Editable => return Err(refuse(EDITABLE)),
+                    PipOption::Variable => return Err(refuse(WRITTEN_OUT)),
+                    PipOption::Other => continue,
+                    PipOption::Requirement(inner) => (inner, constraint),
+                    PipOption::Constraint(inner) => (inner, true),
+                };
+                if inner.contains("${") {
+                    return Err(refuse(WRITTEN_OUT));
                 }
-                let included = included.split(" #").next().unwrap_or_default().trim();
-                let directory = path.parent().unwrap_or(Path::new(""));
-                self.include(&directory.join(included), depth - 1)?;
-            } else if line.starts_with('-') {
-                self.options.push(line.into());
+                if is_url(&inner) {
+                    return Err(refuse(
+                        "the inclusion of a file of this project, not of an URL whose content may change",
+                    ));
+                }
+                passed_on = false;
+                let inner = path.parent().unwrap_or(Path::new("")).join(inner);
+                if inner.canonicalize().is_ok_and(|inner| included.open.contains(&inner)) {
+                    return Err(refuse("the inclusion of another file, not of one that includes this one"));
+                }
+                self.include(&inner, constraint, included)?;
+            }
+            if passed_on {
+                self.options.push(line);
             }
         }
+        included.open.pop();
         self.text.push_str(&text);
         self.text.push('\n');
         Ok(())
+    }
+
+    /// Whether no package is required.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
     }
 
     /// The file, for pip to read.
@@ -108,26 +163,170 @@ impl Requirements {
     }
 }
 
-/// The lines of a requirements file, with those joined that end in a backslash.
-fn logical_lines(text: &str) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
+const EDITABLE: &str = "a package with a version, since an editable one is a path on this machine; put its code into \
+                        the project's code directory";
+const WRITTEN_OUT: &str =
+    "written out, without `${...}`: what a lock answers must not depend on this machine's environment";
+const DIRECT: &str = "a package with a version, from an index, such as `name==1.2`: nothing pins what a repository or an \
+                      URL holds. Put its code into the project's code directory, or its wheel into an index";
+const LOCAL: &str = "a package with a version, from an index, such as `name==1.2`: a path is one of this machine. Put its \
+                     code into the project's code directory, or name the directory of its wheel with --find-links";
+
+/// Refuses what pip would take from a repository, an URL or a path, before pip is asked.
+fn check_requirement(line: &str) -> std::result::Result<(), &'static str> {
+    // As pip: the requirement goes on to the first word that is an option.
+    let end = line.match_indices(" -").next().map_or(line.len(), |(at, _)| at);
+    let (spec, _) = line[..end].split_once(';').unwrap_or((&line[..end], ""));
+    // No name, extra or version holds any of these characters.
+    if spec.contains("${") {
+        return Err(WRITTEN_OUT);
+    }
+    let spec = spec.trim();
+    let bare = spec.split('[').next().unwrap_or_default().trim_end().to_ascii_lowercase();
+    let archive =
+        [".whl", ".zip", ".tar", ".tgz", ".tbz", ".txz", ".tlz", ".gz", ".bz2", ".xz", ".lz", ".lzma"];
+    if spec.contains('@') || is_url(spec) || spec.contains("://") {
+        return Err(if spec.to_ascii_lowercase().contains("file:") { LOCAL } else { DIRECT });
+    }
+    let versioned = bare.contains(['=', '<', '>', '~', '!']);
+    if spec.starts_with('.')
+        || spec.contains('/')
+        || (!versioned && archive.iter().any(|end| bare.ends_with(end)))
+    {
+        return Err(LOCAL);
+    }
+    Ok(())
+}
+
+fn is_url(text: &str) -> bool {
+    let text = text.to_ascii_lowercase();
+    ["http:", "https:", "file:", "ftp:", "ssh:", "git+", "hg+", "svn+", "bzr+", "git:"]
+        .iter()
+        .any(|scheme| text.starts_with(scheme))
+}
+
+/// An option of a line, as far as it matters here.
+enum PipOption {
+    Requirement(String),
+    Constraint(String),
+    Editable,
+    /// Its name is one of the environment's.
+    Variable,
+    Other,
+}
+
+/// The options of a line, in pip's spellings: long ones may be cut short, short ones joined with their values.
+fn options(line: &str) -> Vec<PipOption> {
+    let mut found = Vec::new();
+    let mut words = words(line).into_iter();
+    while let Some(word) = words.next() {
+        if let Some(long) = word.strip_prefix("--") {
+            let (name, value) = match long.split_once('=') {
+                Some((name, value)) => (name, Some(value.to_owned())),
+                None => (long, None),
+            };
+            let mut value = || value.clone().or_else(|| words.next()).unwrap_or_default();
+            // The shortest beginnings that no other option of a requirements file shares.
+            let is = |full: &str, shortest: usize| name.len() >= shortest && full.starts_with(name);
+            found.push(match name {
+                _ if name.contains('$') => PipOption::Variable,
+                _ if is("editable", 1) => PipOption::Editable,
+                _ if is("requirement", "requirem".len()) => PipOption::Requirement(value()),
+                _ if is("constraint", "cons".len()) => PipOption::Constraint(value()),
+                _ => PipOption::Other,
+            });
+        } else if let Some(short) = word.strip_prefix('-') {
+            let mut value = || match &short[short.chars().next().map_or(0, char::len_utf8)..] {
+                "" => words.next().unwrap_or_default(),
+                joined => joined.to_owned(),
+            };
+            found.push(match short.chars().next() {
+                Some('e') => PipOption::Editable,
+                Some('r') => PipOption::Requirement(value()),
+                Some('c') => PipOption::Constraint(value()),
+                Some('i' | 'f') => {
+                    value();
+                    PipOption::Other
+                }
+                Some('$') => PipOption::Variable,
+                _ => PipOption::Other,
+            });
+        }
+    }
+    found
+}
+
+/// The words of a line, as a shell splits it: quotes and backslashes.
+fn words(line: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut quote = None;
+    let mut chars = line.chars();
+    while let Some(c) = chars.next() {
+        match (c, quote) {
+            (c, Some(open)) if c == open => quote = None,
+            ('\\', None | Some('"')) => word.get_or_insert_default().extend(chars.next()),
+            (c, Some(_)) => word.get_or_insert_default().push(c),
+            ('"' | '\'', None) => {
+                quote = Some(c);
+                word.get_or_insert_default();
+            }
+            (c, None) if is_space(c) => words.extend(word.take()),
+            (c, None) => word.get_or_insert_default().push(c),
+        }
+    }
+    words.extend(word);
+    words
+}
+
+/// Python's whitespace.
+fn is_space(c: char) -> bool {
+    c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
+}
+
+/// A line for an error: passwords in URLs are hidden.
+fn shown(line: &str) -> String {
+    let mut line = line.to_owned();
+    if let Some(at) = line.find("://").map(|at| at + 3) {
+        let end = line[at..].find(['/', ' ']).map_or(line.len(), |end| at + end);
+        if let Some(user) = line[at..end].rfind('@') {
+            line.replace_range(at..at + user, "***");
+        }
+    }
+    text::printable(&line, 200)
+}
+
+/// The lines of a requirements file as pip takes them, with the number of the first line of each: those joined that end
+/// in a backslash, comments and empty ones left out.
+fn logical_lines(text: &str) -> Vec<(usize, String)> {
+    let mut lines: Vec<(usize, String)> = Vec::new();
     let mut open = false;
-    for line in text.lines() {
-        let (part, continues) = match line.strip_suffix('\\') {
-            Some(part) if !line.trim_start().starts_with('#') => (part, true),
-            _ => (line, false),
-        };
+    for (index, line) in text::python_lines(text).enumerate() {
+        let comment = line.trim_start_matches(is_space).starts_with('#');
+        let continues = line.ends_with('\\') && !comment;
+        let part = if continues { line.trim_matches('\\') } else { line };
         match lines.last_mut().filter(|_| open) {
-            Some(last) => last.push_str(part),
-            None => lines.push(part.into()),
+            Some((_, last)) => {
+                // A comment ends what it continues, but is no part of its last word.
+                last.extend(comment.then_some(' '));
+                last.push_str(part);
+            }
+            None => lines.push((index + 1, part.into())),
         }
         open = continues;
     }
+    for (_, line) in &mut lines {
+        let mut before = ' ';
+        let comment = line.char_indices().find(|(_, c)| {
+            let begins = *c == '#' && is_space(before);
+            before = *c;
+            begins
+        });
+        let end = comment.map_or(line.len(), |(at, _)| at);
+        *line = line[..end].trim_matches(is_space).to_owned();
+    }
+    lines.retain(|(_, line)| !line.is_empty());
     lines
-}
-
-fn read_small(path: &Path) -> Result<String> {
-    outside::files::read_text(path, LIMIT).map_err(Error::io("read", path))
 }
 
 /// One package, exactly.
@@ -189,7 +388,7 @@ impl Lock {
         if !path.exists() {
             return Ok(None);
         }
-        Self::parse(&read_small(path)?).map(Some)
+        Self::parse(&text::read(path, LIMIT)?).map(Some)
     }
 
     /// Reads the text of a lock.
@@ -315,7 +514,135 @@ mod tests {
         assert!(write("more.txt", "-e ../lib\n").is_err(), "an editable requirement");
     }
 
+    fn read(bytes: &[u8]) -> Result<Requirements> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("requirements.txt");
+        std::fs::write(&path, bytes).unwrap();
+        Requirements::read(Some(&path))
+    }
+
+    #[test]
+    fn any_editor_may_have_written_them() {
+        let text = "flask==3.0\r\n";
+        let utf16: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let plain = read(text.as_bytes()).unwrap().digest(&record());
+        for bytes in [[&b"\xff\xfe"[..], &utf16].concat(), [b"\xef\xbb\xbf", text.as_bytes()].concat()] {
+            assert_eq!(read(&bytes).unwrap().digest(&record()), plain);
+        }
+        assert!(read(b"# coding: latin-1\nflask # caf\xe9\n").is_ok());
+        for (bytes, line, guess) in [(&utf16[..], 1, "UTF-16"), (b"flask\n# caf\xe9\n", 2, "Latin-1")] {
+            let error = read(bytes).unwrap_err().to_string();
+            let place = format!("requirements.txt, line {line}");
+            assert!(error.contains(&place) && error.contains(guess), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_no_lock_pins_is_refused_by_line() {
+        for bad in [
+            "git+https://host/lib.git",
+            "GIT+ssh://git@host/lib.git@v1#egg=lib",
+            "hg+http://host/lib",
+            "lib @ git+https://host/lib.git",
+            "lib@https://host/lib-1.0.whl",
+            "lib[extra] @ file:///home/me/lib ; python_version > '3'",
+            "https://host/lib.tar.gz --hash=sha256:00",
+            "./lib",
+            "../lib",
+            "/home/me/lib",
+            "vendor/lib",
+            "lib-1.0-py3-none-any.whl",
+            "lib-1.0.tar.gz",
+            ".",
+            ".[test]",
+            "-e .",
+            "-e../lib",
+            "--editable=../lib",
+            "--edit ../lib",
+            "--no-index -e ../lib",
+            "-r https://host/more.txt",
+            "-c HTTPS://host/more.txt",
+            "${LIB}",
+            "-r ${DIR}/more.txt",
+        ] {
+            let error = read(format!("flask\n# c\n{bad}\n").as_bytes()).unwrap_err();
+            assert!(matches!(error, Error::Requirement { .. }), "{bad}: {error}");
+            assert!(error.to_string().contains("requirements.txt, line 3"), "{error}");
+        }
+        let error = read(b"lib @ git+https://me:secret@host/lib.git").unwrap_err().to_string();
+        assert!(error.contains("***@host") && !error.contains("secret"), "{error}");
+        for good in [
+            "flask",
+            "Flask[async]>=3,<4 ; python_version >= '3.10' # by a@b",
+            "a==1.0 --hash=sha256:00",
+            "--extra-index-url https://${USER}:${TOKEN}@host/simple",
+            "--find-links ./wheels",
+            "-f https://host/wheels -i https://host/simple",
+            "a==1.0 # see https://host/",
+            "zope.interface.zip==1",
+        ] {
+            assert!(read(good.as_bytes()).is_ok(), "{good}");
+        }
+    }
+
+    #[test]
+    fn lines_are_those_that_pip_sees() {
+        for end in ["\n", "\r", "\r\n", "\u{b}", "\u{c}", "\u{1c}", "\u{1d}", "\u{1e}", "\u{85}", "\u{2028}"]
+        {
+            let error = read(format!("# c{end}-e .").as_bytes()).unwrap_err();
+            assert!(error.to_string().contains("line 2"), "{end:?}: {error}");
+        }
+        for joined in ["-e \\\n.", "git+\\\nhttps://host/x", "a @\\\n https://host/x", "  -e ."] {
+            assert!(read(joined.as_bytes()).is_err(), "{joined:?}");
+        }
+        // A comment continues nothing, and what it seems to continue ends with it.
+        assert!(read(b"# c \\\n-e .").is_err());
+        assert!(read(b"a==1 \\\n # c \\\n-e .").is_err());
+        let pinned = read(b"a==1 # c --hash=x\n\n  \nb==1\n-c c.txt # none").unwrap_err();
+        assert!(matches!(pinned, Error::Io { .. }), "{pinned}");
+        assert_eq!(read(b"a\n--pre\n# b\nc\n").unwrap().count, 2);
+        assert!(read(b"--pre\n# a\n").unwrap().is_empty());
+    }
+
+    #[test]
+    fn inclusion_is_bounded_and_never_in_circles() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let write = |name: &str, text: &str| std::fs::write(at(name), text).unwrap();
+        let error = |name: &str| Requirements::read(Some(&at(name))).unwrap_err().to_string();
+        write("self.txt", "-r self.txt\n-r ./self.txt\n");
+        assert!(error("self.txt").contains("self.txt, line 1"), "{}", error("self.txt"));
+        std::os::unix::fs::symlink(at("a.txt"), at("link.txt")).unwrap();
+        write("a.txt", "flask\n--no-index -r b.txt\n");
+        write("b.txt", "\n--requirem=link.txt\n");
+        assert!(error("a.txt").contains("b.txt, line 2"), "{}", error("a.txt"));
+        // Twice is no circle, and read once: 2^40 ways lead to the last one.
+        write("d8.txt", "flask\n");
+        for n in 0..8 {
+            write(&format!("d{n}.txt"), &format!("-r d{}.txt\n", n + 1).repeat(32));
+        }
+        assert_eq!(Requirements::read(Some(&at("d0.txt"))).unwrap().count, 1);
+        for n in 0..100 {
+            write(&format!("w{n}.txt"), "flask\n");
+        }
+        let all: String = (0..100).map(|n| format!("-r w{n}.txt\n")).collect();
+        write("wide.txt", &all);
+        assert!(error("wide.txt").contains("64 files"), "{}", error("wide.txt"));
+        let mib = "#".repeat(1 << 20);
+        for n in 0..5 {
+            write(&format!("w{n}.txt"), &mib);
+        }
+        assert!(error("wide.txt").contains("bytes"), "{}", error("wide.txt"));
+    }
+
     proptest::proptest! {
+        #[test]
+        fn any_requirements_are_read_or_refused(text in "(?s)([-a-z@#=./ \\\\\"'$\\{\n\r]|.){0,120}") {
+            for (_, line) in logical_lines(&text) {
+                let _ = (check_requirement(&line), options(&line), shown(&line));
+            }
+        }
+
         #[test]
         fn any_text_is_read_or_refused(text in "(?s).{0,300}") {
             if let Ok(lock) = Lock::parse(&text) {

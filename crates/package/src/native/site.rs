@@ -47,6 +47,7 @@ pub(super) fn list(dir: &Path) -> Result<BTreeMap<String, PathBuf>> {
                 files.insert(name, path);
             } else {
                 return Err(Error::Requirement {
+                    place: "an installed package".into(),
                     requirement: name,
                     expected: "a plain file with a plain name, as in any wheel",
                 });

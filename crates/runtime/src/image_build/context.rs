@@ -38,8 +38,7 @@ impl Context {
     /// # Errors
     /// [`Error::File`] for a file that cannot be read, [`Error::BuildContext`] for one that is not what it should be.
     pub fn open(directory: &Path, dockerfile: &Path, ca: Option<&Path>) -> Result<Context, Error> {
-        let text = String::from_utf8(read(dockerfile, LIMIT)?)
-            .map_err(|_| wrong(dockerfile, "text in UTF-8", "other bytes"))?;
+        let text = decoded(dockerfile, &read(dockerfile, LIMIT)?)?;
         let ca = match ca {
             Some(path) => {
                 let pem = read(path, CA_LIMIT)?;
@@ -71,9 +70,10 @@ impl Context {
             bytes(&mut tar, &format!("{CA_IN_CONTEXT}/ca.pem"), ca).map_err(packing())?;
             bytes(&mut tar, &format!("{CA_IN_CONTEXT}/apt.conf"), apt.as_bytes()).map_err(packing())?;
         }
-        let ignore = ignore_file::FILE;
-        let ignore = match read(&self.directory.join(ignore), ignore_file::LIMIT) {
-            Ok(text) => IgnoreFile::parse(&String::from_utf8_lossy(&text))?,
+        let ignore = self.directory.join(ignore_file::FILE);
+        let ignore = match read(&ignore, ignore_file::LIMIT) {
+            // A pattern that is read wrongly would let a file travel that was to stay at home.
+            Ok(bytes) => IgnoreFile::parse(&decoded(&ignore, &bytes)?)?,
             Err(Error::File { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
                 IgnoreFile::default()
             }
@@ -190,6 +190,14 @@ fn read(path: &Path, limit: usize) -> Result<Vec<u8>, Error> {
     })
 }
 
+/// Text in UTF-8, or in UTF-16 with a byte order mark, which is no part of the result.
+fn decoded(path: &Path, bytes: &[u8]) -> Result<String, Error> {
+    package::text::decode(bytes).map_err(|found| {
+        let found = format!("{} in line {}", found.found, found.line);
+        wrong(path, "text in UTF-8, or in UTF-16 with a byte order mark", &found)
+    })
+}
+
 fn wrong(path: &Path, expected: &str, found: &str) -> Error {
     Error::BuildContext {
         what: path.display().to_string(),
@@ -247,6 +255,35 @@ mod tests {
             names,
             [DOCKERFILE, ".dockerignore", "Dockerfile", "ca.pem", "out/kept", "src/", "src/app.py"]
         );
+    }
+
+    #[test]
+    fn any_editor_may_have_written_what_decides_about_files() {
+        let folder = project();
+        let dockerfile = folder.path().join("Dockerfile");
+        let ignore = folder.path().join(".dockerignore");
+        let utf16 = |text: &str| -> Vec<u8> { text.encode_utf16().flat_map(u16::to_le_bytes).collect() };
+        let ignored = "secrets.json\r\nout\r\n";
+        for bytes in
+            [[b"\xef\xbb\xbf", ignored.as_bytes()].concat(), [b"\xff\xfe".to_vec(), utf16(ignored)].concat()]
+        {
+            fs::write(&ignore, &bytes).unwrap();
+            fs::write(&dockerfile, b"\xef\xbb\xbfFROM mse-base\n").unwrap();
+            let context = Context::open(folder.path(), &dockerfile, None).unwrap();
+            assert_eq!(context.dockerfile.bases(&[]), ["mse-base"]);
+            let mut out = Vec::new();
+            context.pack(&mut out).unwrap();
+            let mut archive = tar::Archive::new(out.as_slice());
+            let names: Vec<String> = (archive.entries().unwrap())
+                .map(|entry| entry.unwrap().path().unwrap().display().to_string())
+                .collect();
+            assert!(!names.iter().any(|name| name == "secrets.json" || name == "out/lost"), "{names:?}");
+        }
+        for bytes in [utf16(ignored), b"caf\xe9.json\n".to_vec()] {
+            fs::write(&ignore, bytes).unwrap();
+            let context = Context::open(folder.path(), &dockerfile, None).unwrap();
+            assert!(matches!(context.pack(std::io::sink()), Err(Error::BuildContext { .. })));
+        }
     }
 
     #[test]
