@@ -65,11 +65,15 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
             project.requirements = Some(requirements);
         }
     }
+    let requirements = package::discovery::requirements(&project)?;
+    if let Some(note) = &requirements.note {
+        say!("{note}.");
+    }
     let interpreter = Interpreter::discover()?;
     let work = Work::begin();
     let bar = output::progress();
     let site = package::native::install(
-        project.requirements.as_deref(),
+        requirements.path.as_deref(),
         &project.lock,
         &interpreter,
         &places::cache()?.join("packages"),

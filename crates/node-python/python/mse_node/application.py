@@ -93,10 +93,11 @@ def _refuse_factory(name: str, found: Any) -> None:
         what = "a class whose instances are applications"
     else:
         signature = _signature(found)
-        if signature is None:
+        # A decorator's own signature is what a server calls; the one of what it wraps is what `inspect` tells first.
+        outer = _signature(found, follow_wrapped=False)
+        if signature is None or outer is None:
             return
-        takes_both = _takes(signature, 2) or _takes(signature, 3)
-        if takes_both and not (inspect.isfunction(found) and _all_optional(signature)):
+        if any(_may_be_called(found, either) for either in (signature, outer)):
             return
         what = f"a function that takes `{signature}`"
     advice = "make it return the application" if again else f"write `{bare}()` if it is a factory"
@@ -110,10 +111,15 @@ def _own_names(found: type) -> set[str]:
     return {name for base in found.__mro__ for name in vars(base)}
 
 
-def _signature(found: Any) -> inspect.Signature | None:
+def _may_be_called(found: Any, signature: inspect.Signature) -> bool:
+    takes = _takes(signature, 2) or _takes(signature, 3)
+    return takes and not (inspect.isfunction(found) and _all_optional(signature))
+
+
+def _signature(found: Any, follow_wrapped: bool = True) -> inspect.Signature | None:
     try:
-        return inspect.signature(found)
-    except (TypeError, ValueError):
+        return inspect.signature(found, follow_wrapped=follow_wrapped)
+    except Exception:  # a proxy's attributes may raise anything
         return None
 
 

@@ -1,7 +1,7 @@
 """Refuses in simulation what an enclave refuses, so that an application that needs it fails before it is deployed.
 
 An enclave of a package is one process (`sys.disallow_subprocesses`) with a fixed number of threads (`sgx.max_threads`).
-Importing `subprocess` or `multiprocessing` works in both; starting a process or one thread too many fails in both. This
+Gramine answers EAGAIN to a new process, and so does this. Importing `subprocess` or `multiprocessing` works in both; starting a process or one thread too many fails in both. This
 is a likeness for developers, not a boundary: it is the application's own interpreter that enforces it.
 """
 
@@ -35,7 +35,7 @@ def refuse_as_an_enclave(max_threads: int) -> None:
 
     def audit(event: str, _arguments: Any) -> None:
         if event in PROCESSES:
-            raise PermissionError(errno.EPERM, f"{REASON} [{event}]")
+            raise OSError(errno.EAGAIN, f"{REASON} [{event}]")
 
     sys.addaudithook(audit)
     _limit_threads(max_threads)
@@ -76,7 +76,7 @@ def _refuse_fork_exec() -> None:
     import _posixsubprocess
 
     def fork_exec(*_arguments: Any) -> int:
-        raise PermissionError(errno.EPERM, REASON)
+        raise OSError(errno.EAGAIN, REASON)
 
     _posixsubprocess.fork_exec = fork_exec
 
@@ -88,7 +88,7 @@ def _filter_system_calls() -> None:
     import ctypes
 
     load, equal, above, any_bit, answer = 0x20, 0x15, 0x35, 0x45, 0x06
-    allow, refuse, missing = 0x7FFF0000, 0x00050000 | errno.EPERM, 0x00050000 | errno.ENOSYS
+    allow, refuse, missing = 0x7FFF0000, 0x00050000 | errno.EAGAIN, 0x00050000 | errno.ENOSYS
     # `struct seccomp_data`: the number at 0, the architecture at 4, the low half of the first argument at 16.
     program = [
         (load, 0, 0, 4), (equal, 0, 10, 0xC000003E),

@@ -106,6 +106,36 @@ fn what_may_be_an_application_is_one() {
 }
 
 #[test]
+fn a_decorated_application_is_no_factory() {
+    let script = r#"
+import functools, sys, types
+from mse_node import application
+module = sys.modules["decorated"] = types.ModuleType("decorated")
+def answer(request): return request
+@functools.wraps(answer)
+def app(*arguments): return answer(arguments)
+module.app = app
+class Proxy:
+    def __getattr__(self, name): raise RuntimeError("outside of a request")
+    def __call__(self, environ, start_response): pass
+module.proxy = Proxy()
+module.create_app = lambda: app
+assert application.load("decorated:app") is app
+assert application.load("decorated:create_app()") is app
+assert application.load("decorated:proxy") is module.proxy
+try:
+    application.load("decorated:create_app")
+except application.ApplicationError as error:
+    assert "factory" in str(error), error
+else:
+    sys.exit("a factory was taken for an application")
+"#;
+    let output =
+        Command::new(&*PYTHON).args(["-B", "-c", script]).env("PYTHONPATH", sources()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
 fn processes_and_threads_are_refused_as_in_an_enclave() {
     let script = r#"
 import sys
@@ -120,7 +150,7 @@ for start in [os.fork, os.forkpty, lambda: os.system("true"), lambda: subprocess
               lambda: os.posix_spawn("/bin/true", ["true"], {})]:
     try:
         start()
-    except PermissionError as error:
+    except BlockingIOError as error:
         assert "an enclave is one process" in str(error), error
     else:
         sys.exit("started")

@@ -117,7 +117,7 @@ impl Stage {
         let archive = fs::read(self.archive()).unwrap();
         fs::write(root.join("image/mse/app.tar"), &archive).unwrap();
         let manifest = format!(
-            "[sgx]\nenclave_size = \"256M\"\nremote_attestation = \"dcap\"\n\
+            "[sgx]\nenclave_size = \"256M\"\nmax_threads = 64\nremote_attestation = \"dcap\"\n\
              trusted_files = [{{ uri = \"file:/mse/app.tar\", sha256 = \"{}\" }}]\n",
             hex::encode(Sha256::digest(&archive))
         );

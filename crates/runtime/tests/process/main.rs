@@ -13,6 +13,7 @@ use gramine::manifest::Manifest;
 use gramine::sigstruct::SigStruct;
 use package::instance::Instance;
 use package::python::Interpreter;
+use runtime::process::ISOLATED;
 use runtime::{Error, NodeSpec, ProcessRuntime, ProcessState, Runtime};
 use rustix::process::{Pid, Signal, kill_process};
 use sha2::{Digest, Sha256};
@@ -75,7 +76,9 @@ fn a_node_runs_in_a_session_of_its_own_with_the_measured_environment_and_no_othe
     assert_eq!(told["pid"], world.pid(&name), "the recorded process is the node itself");
     assert_eq!(told["session"], told["pid"]);
     assert_eq!(told["cwd"], site.to_str().unwrap());
-    assert_eq!(told["argv"], serde_json::json!(["-m", "mse_node"]));
+    let arguments: Vec<&str> = told["argv"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    let expected: Vec<&str> = ISOLATED.into_iter().chain([site.to_str().unwrap(), "--"]).collect();
+    assert_eq!(arguments, expected);
 
     let manifest = Manifest::parse(&PACKAGE.manifest(1024).unwrap()).unwrap();
     let env = told["env"].as_object().unwrap();
