@@ -37,6 +37,20 @@ mod set_aside;
 mod start;
 mod state;
 
+/// Parsers that fuzzing reaches in no other way.
+#[doc(hidden)]
+pub mod fuzzing {
+    use crate::request::Request;
+
+    /// Reads the body of a configuration; says whether it was taken.
+    pub fn configuration_request(body: &[u8]) -> bool {
+        let Ok(request) = Request::parse(body) else { return false };
+        let id = request.check_id(uuid::Uuid::from_u128(0x1234)).is_ok();
+        let parts = (request.secrets().is_ok(), request.sealed().is_ok(), request.code_key().is_ok());
+        id && parts == (true, true, true)
+    }
+}
+
 pub use error::Error;
 pub use node::{Application, Node, Setup, TlsFiles};
 pub use packages::unpack_packages;

@@ -30,6 +30,26 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
+/// Parsers that fuzzing reaches in no other way.
+#[doc(hidden)]
+pub mod fuzzing {
+    use super::api::{App, Listed, Operator, Plan, Problem, Project, User};
+
+    /// Reads an answer as every one of those there are; says whether one took it.
+    pub fn answer(json: &[u8]) -> bool {
+        serde_json::from_slice::<Operator>(json).is_ok()
+            | serde_json::from_slice::<User>(json).is_ok()
+            | serde_json::from_slice::<App>(json).is_ok()
+            | serde_json::from_slice::<Listed<Project>>(json).is_ok()
+            | serde_json::from_slice::<Listed<Plan>>(json).is_ok()
+    }
+
+    /// Reads a problem; says whether it was one.
+    pub fn problem(json: &[u8]) -> bool {
+        serde_json::from_slice::<Problem>(json).is_ok()
+    }
+}
+
 pub use self::api::{App, AppOrder, Operator, Plan, Project, State, TlsMode, User, Wanted};
 pub use self::context::{Context, Contexts, Verification};
 pub use self::login::{Login, Logins, Met};
