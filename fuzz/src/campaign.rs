@@ -61,6 +61,11 @@ pub fn corpus(target: &str) -> anyhow::Result<Vec<Vec<u8>>> {
     files.iter().map(|file| fs::read(file).with_context(reading)).collect()
 }
 
+/// One file of the corpus; empty where it is not there.
+pub fn corpus_file(target: &str, name: &str) -> Vec<u8> {
+    fs::read(corpus_directory(target).join(name)).unwrap_or_default()
+}
+
 /// Feeds a target with its corpus, then with mutations of it while `go_on` says so (it is told how many inputs there
 /// were).
 ///

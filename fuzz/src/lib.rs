@@ -14,9 +14,11 @@
 //! mutate    from one input to another
 //! campaign  corpus -> inputs -> panics caught
 //! seeds     makes the corpus
+//! growth    what parsers cost as their inputs grow
 //! ```
 
 pub mod campaign;
+pub mod growth;
 pub mod mutate;
 pub mod seeds;
 pub mod tape;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow, bail};
 use clap::{Parser, Subcommand};
 use fuzz::campaign::{self, Crash, Outcome};
+use fuzz::growth::{self, Subject, check, count, toy};
 use fuzz::{TARGETS, Target, seeds};
 use sha2::{Digest, Sha256};
 
@@ -48,6 +49,34 @@ enum Verb {
     },
     /// Write the corpus anew.
     Seeds,
+    /// Grow inputs and count what they cost, in instructions (with Valgrind) and in allocations; fail where that is more
+    /// than in proportion.
+    Growth {
+        /// Names of parsers; all without any.
+        parsers: Vec<String>,
+        /// Print the table of `docs/reference/limits.md`.
+        #[arg(long)]
+        table: bool,
+        /// Only shapes with this in their names.
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        shape: String,
+        /// Count no instructions, and read no larger inputs.
+        #[arg(long)]
+        allocations_only: bool,
+    },
+    /// What `growth` runs under Valgrind.
+    #[command(hide = true)]
+    GrowthChild {
+        /// Where the inputs are.
+        directory: PathBuf,
+        /// Which child this is, and of how many.
+        child: usize,
+        children: usize,
+        /// Names of parsers.
+        parsers: Vec<String>,
+        #[arg(long, default_value = "")]
+        shape: String,
+    },
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -57,6 +86,12 @@ fn main() -> anyhow::Result<ExitCode> {
         Verb::Replay { target, file } => {
             let input = std::fs::read(&file).with_context(|| file.display().to_string())?;
             println!("taken: {}", (find(&target)?.run)(&input));
+        }
+        Verb::Growth { parsers, table, shape, allocations_only } => {
+            return grow(&parsers, &shape, table, !allocations_only);
+        }
+        Verb::GrowthChild { directory, child, children, parsers, shape } => {
+            count::child(&directory, child, children, &chosen(&parsers, &shape)?)?;
         }
         Verb::Run { targets, seconds, inputs, seed } => {
             let chosen: Vec<&Target> = match targets.as_slice() {
@@ -81,6 +116,38 @@ fn main() -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Parsers by name, with the shapes that have `shape` in their names.
+fn chosen(names: &[String], shape: &str) -> anyhow::Result<Vec<Subject>> {
+    let all = || growth::subjects().into_iter().chain(toy::subjects());
+    if let Some(name) = names.iter().find(|name| !all().any(|subject| subject.name == **name)) {
+        let known = all().map(|subject| subject.name).collect::<Vec<_>>().join(", ");
+        bail!("{name}: expected one of {known}");
+    }
+    let mut chosen: Vec<Subject> = match names {
+        [] => growth::subjects(),
+        // In the order of the names: a child has to agree with who started it.
+        names => names.iter().filter_map(|name| all().find(|subject| subject.name == *name)).collect(),
+    };
+    for subject in &mut chosen {
+        subject.shapes.retain(|known| known.name.contains(shape));
+    }
+    Ok(chosen)
+}
+
+/// Measures what was chosen; first, parsers of known cost, which have to be told apart.
+fn grow(names: &[String], shape: &str, table: bool, instructions: bool) -> anyhow::Result<ExitCode> {
+    toy::check(instructions)?;
+    let measured = check::measure(&chosen(names, shape)?, shape, instructions)?;
+    match table {
+        true => print!("{}", check::table(&measured)),
+        false => print!("{}", check::list(&measured)),
+    }
+    let faults = check::faults(&measured);
+    faults.iter().for_each(|fault| eprintln!("FAULT: {fault}"));
+    eprintln!("{} shapes, {} faults", measured.len(), faults.len());
+    Ok(if faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// One target after the other, so that each has the time for itself.

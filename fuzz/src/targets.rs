@@ -29,7 +29,7 @@ use router::HelloReader;
 use secrets::code::CodeKey;
 use secrets::seal::{SealingKey, SealingPublicKey};
 
-use crate::campaign::{corpus, root_file};
+use crate::campaign::{self, corpus, root_file};
 use crate::{Target, tape};
 
 /// When the corpus's evidence was in order.
@@ -37,7 +37,8 @@ pub(crate) const JUDGED_AT: &str = "2026-03-01T12:00:00Z";
 
 /// Small but complete inputs for what takes two.
 const MANIFEST: &[u8] = b"sgx.edmm_enable = true\nsgx.max_threads = 1\nsgx.enclave_size = '4M'";
-const LIBPAL: &[u8] = include_bytes!("../../crates/gramine/tests/vectors/01-defaults-256m-t4/libpal.so");
+pub(crate) const LIBPAL: &[u8] =
+    include_bytes!("../../crates/gramine/tests/vectors/01-defaults-256m-t4/libpal.so");
 
 /// Every parser of outside bytes.
 pub const TARGETS: &[Target] = &[
@@ -84,7 +85,13 @@ pub const TARGETS: &[Target] = &[
 ];
 
 /// The key of the corpus's tokens.
-const FERNET_KEY: &str = "cw_0x689RpI-jtRR7oE8h_eQsKImvJapLeSbXpwF4e4=";
+pub(crate) const FERNET_KEY: &str = "cw_0x689RpI-jtRR7oE8h_eQsKImvJapLeSbXpwF4e4=";
+
+/// The parser of a target. Only names of targets are asked for.
+pub(crate) fn find(name: &str) -> fn(&[u8]) -> bool {
+    let target = TARGETS.iter().find(|target| target.name == name);
+    target.map_or_else(|| unreachable!("no target {name}"), |target| target.run)
+}
 
 const fn plain(name: &'static str, run: fn(&[u8]) -> bool) -> Target {
     Target { name, run, repair: None }
@@ -95,12 +102,12 @@ const fn tar(name: &'static str, run: fn(&[u8]) -> bool) -> Target {
 }
 
 /// For parsers of text: bytes that are not UTF-8 never reach them.
-fn text(data: &[u8], parse: impl FnOnce(&str) -> bool) -> bool {
+pub(crate) fn text(data: &[u8], parse: impl FnOnce(&str) -> bool) -> bool {
     std::str::from_utf8(data).is_ok_and(parse)
 }
 
 /// For parsers that read files.
-fn with_file(data: &[u8], parse: impl FnOnce(&Path) -> bool) -> bool {
+pub(crate) fn with_file(data: &[u8], parse: impl FnOnce(&Path) -> bool) -> bool {
     let file = tempfile::NamedTempFile::new().and_then(|mut file| file.write_all(data).map(|()| file));
     file.is_ok_and(|file| parse(file.path()))
 }
@@ -209,9 +216,20 @@ impl Trusted {
     }
 
     fn accept(&self, subject: &Subject) -> bool {
-        let (policy, expected) = (Policy::strict(), Expected::default());
-        judge(subject, &self.collateral, &self.anchors, &policy, &expected, self.at).is_accepted()
+        self.accept_by(subject, &self.collateral)
     }
+
+    fn accept_by(&self, subject: &Subject, collateral: &Collateral) -> bool {
+        let (policy, expected) = (Policy::strict(), Expected::default());
+        judge(subject, collateral, &self.anchors, &policy, &expected, self.at).is_accepted()
+    }
+}
+
+/// Judges a quote of the corpus by this collateral.
+pub(crate) fn judged_with(collateral: &[u8]) -> bool {
+    static QUOTE: LazyLock<Vec<u8>> = LazyLock::new(|| campaign::corpus_file("quote", "platform"));
+    let Ok(collateral) = Collateral::from_json(collateral) else { return false };
+    Trusted::get().accept_by(&Subject::Quote(QUOTE.clone()), &collateral)
 }
 
 fn elf(data: &[u8]) -> bool {
