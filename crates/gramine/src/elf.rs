@@ -12,6 +12,10 @@ use crate::layout::{PAGE_SIZE, Permissions, page_down, page_up};
 /// The largest image that is read: 256 MiB.
 pub const MAX_SIZE: u64 = 256 << 20;
 
+/// The most `PT_LOAD` program headers. The loader reads 16; each may cover the whole file, so that measuring takes as many
+/// times its size.
+pub const MAX_SEGMENTS: usize = 64;
+
 const FILE_HEADER_SIZE: usize = 64;
 const PROGRAM_HEADER_SIZE: usize = 56;
 const PT_LOAD: u32 = 1;
@@ -65,6 +69,10 @@ impl<'a> Image<'a> {
         let mut image = Image { file, entry: u64_at(header, 24), segments: Vec::new() };
         for (index, header) in program_headers(file, header)? {
             if u32_at(header, 0) == PT_LOAD {
+                if image.segments.len() == MAX_SEGMENTS {
+                    let expected = format!("at most {MAX_SEGMENTS} PT_LOAD program headers");
+                    return Err(file_header("e_phnum", expected, "more"));
+                }
                 image.segments.push(Segment::parse(index, header, found)?);
             }
         }

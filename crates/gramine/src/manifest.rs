@@ -15,7 +15,7 @@ use crate::Error;
 use crate::toml_tree::{Section, found};
 
 /// The largest manifest that is read: 16 MiB, ninety thousand trusted files. Gramine takes minutes on half of that, and
-/// a TOML parser may need fifty times the size of a hostile text.
+/// a TOML parser may need 160 times the size of a hostile text.
 pub const MAX_SIZE: u64 = 16 << 20;
 
 /// What a manifest says of a CPU feature.

@@ -177,6 +177,22 @@ fn deep_nesting_does_not_exhaust_the_stack() {
 }
 
 #[test]
+fn segments_are_counted() {
+    let image = |segments: u16| {
+        let mut image = LIBPAL[..64].to_vec();
+        image[32..40].copy_from_slice(&64u64.to_le_bytes());
+        image[56..58].copy_from_slice(&segments.to_le_bytes());
+        for _ in 0..segments {
+            image.extend([&[1, 0, 0, 0], [0; 52].as_slice()].concat());
+        }
+        image
+    };
+    assert_eq!(gramine::elf::Image::parse(&image(64)).unwrap().segments.len(), gramine::elf::MAX_SEGMENTS);
+    let message = gramine::elf::Image::parse(&image(65)).unwrap_err().to_string();
+    assert!(message.contains("at most 64 PT_LOAD program headers"), "{message}");
+}
+
+#[test]
 fn wrong_elf_headers_are_named() {
     for (image, expected) in [
         (Vec::new(), "ELF header, size: expected at least 64 bytes, found 0 bytes"),

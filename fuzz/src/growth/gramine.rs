@@ -19,7 +19,7 @@ pub(super) fn subjects() -> Vec<Subject> {
         },
         Subject {
             name: "elf",
-            limit: "256 MiB, 65,534 program headers; 64 GiB hashed to measure",
+            limit: "256 MiB, 64 loadable segments; 64 GiB hashed to measure",
             run: targets::find("elf"),
             shapes: images(),
             memory: Memory { per_byte: 8, besides: 4 << 20, at: 1 << 20 },

@@ -81,7 +81,7 @@ impl Shape {
 }
 
 /// The usual size of the largest input: what costs the square of it shows clearly, and Valgrind takes a second.
-pub const LARGEST: usize = 32 << 10;
+pub const LARGEST: usize = 16 << 10;
 
 /// Every parser of outside bytes.
 pub fn subjects() -> Vec<Subject> {
@@ -117,7 +117,7 @@ impl Growth {
     /// above 2.2. Increments below a fiftieth of the whole are noise, and so is everything that costs less than `nothing`.
     pub fn of(costs: [u64; 4], nothing: u64) -> Growth {
         let [first, second, third, last] = costs.map(|cost| cost as f64);
-        if last <= 1.5 * first || last <= nothing as f64 {
+        if last <= 2.0 * first || last <= nothing as f64 {
             return Growth::Bounded;
         }
         let noise = (last / 50.0).max(1.0);

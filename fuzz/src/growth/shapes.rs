@@ -314,19 +314,19 @@ pub fn tars(prefix: &'static str) -> Vec<Shape> {
         Shape::new("many empty files", move |size| {
             tar(many(size, |n| member(b'0', format!("{prefix}f{n}").as_bytes(), b"", b"")))
         })
-        .up_to(256 << 10),
+        .up_to(128 << 10),
         Shape::new("many directories", move |size| {
             tar(many(size, |n| member(b'5', format!("{prefix}d{n}").as_bytes(), b"", b"")))
         })
-        .up_to(256 << 10),
+        .up_to(128 << 10),
         Shape::new("files each in many directories of its own", move |size| {
             tar(many(size, |n| long_member(b'0', &format!("{prefix}{n}/{}f", "d/".repeat(1900)), "", b"")))
         })
-        .up_to(256 << 10),
+        .up_to(128 << 10),
         Shape::new("files under one deep directory", move |size| {
             tar(many(size, |n| long_member(b'0', &deep(1900, n), "", b"")))
         })
-        .up_to(256 << 10),
+        .up_to(128 << 10),
         Shape::new("one path that grows", move |size| tar(long_member(b'0', &deep(size / 2, 0), "", b"")))
             .up_to(4 << 10),
         Shape::new("directories in directories", move |size| {
@@ -338,19 +338,19 @@ pub fn tars(prefix: &'static str) -> Vec<Shape> {
         Shape::new("one path again and again", move |size| {
             tar(many(size, |_| member(b'5', format!("{prefix}d").as_bytes(), b"", b"")))
         })
-        .up_to(256 << 10),
+        .up_to(128 << 10),
         Shape::new("long names before one file", move |size| {
             tar(many(size, |_| member(b'L', b"././@LongLink", b"", &[b'x'; 400])))
         })
-        .up_to(256 << 10),
+        .up_to(128 << 10),
         Shape::new("pax headers before one file", move |size| {
             tar(many(size, |_| member(b'x', b"pax", b"", pax_record("mtime", "1").as_bytes())))
         })
-        .up_to(256 << 10),
+        .up_to(128 << 10),
         Shape::new("global pax headers", move |size| {
             tar(many(size, |_| member(b'g', b"pax", b"", pax_record("comment", "x").as_bytes())))
         })
-        .up_to(256 << 10),
+        .up_to(128 << 10),
         Shape::new("one pax header of many distinct records", move |size| {
             let records = numbered(size, |n| pax_record(&format!("SCHILY.xattr.user.x{n}"), ""));
             tar([
@@ -368,7 +368,7 @@ pub fn tars(prefix: &'static str) -> Vec<Shape> {
         Shape::new("one large file", move |size| {
             tar(member(b'0', format!("{prefix}f").as_bytes(), b"", &vec![7; size]))
         })
-        .up_to(256 << 10),
-        Shape::new("zeros after the end", |size| vec![0; size.next_multiple_of(512)]).up_to(256 << 10),
+        .up_to(128 << 10),
+        Shape::new("zeros after the end", |size| vec![0; size.next_multiple_of(512)]).up_to(128 << 10),
     ]
 }
