@@ -33,11 +33,21 @@ impl Measured {
         let mut all = vec![
             ("allocations", of(|a| a.calls, 500)),
             ("bytes allocated", of(|a| a.bytes, 256 << 10)),
-            ("bytes alive", of(|a| a.peak, 128 << 10)),
+            ("bytes alive", self.alive()),
         ];
         let instructions = |counts| ("instructions", Growth::of(counts, 500_000));
         all.extend(self.instructions.map(instructions));
         all
+    }
+
+    /// Tables that double move the most bytes alive in steps of their own, so those count only where they outgrow the input
+    /// over all four sizes, too.
+    fn alive(&self) -> Growth {
+        let peaks = self.allocations.each_ref().map(|a| a.peak);
+        match Growth::of(peaks, 128 << 10) {
+            Growth::TooMuch if peaks[3] <= 8 * peaks[0] => Growth::Linear,
+            growth => growth,
+        }
     }
 
     /// What is wrong with it, in words; empty where nothing is.
