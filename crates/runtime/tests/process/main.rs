@@ -76,7 +76,8 @@ fn a_node_runs_in_a_session_of_its_own_with_the_measured_environment_and_no_othe
     assert_eq!(told["pid"], world.pid(&name), "the recorded process is the node itself");
     assert_eq!(told["session"], told["pid"]);
     assert_eq!(told["cwd"], site.to_str().unwrap());
-    let arguments: Vec<&str> = told["argv"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    let arguments: Vec<&str> =
+        told["argv"].as_array().unwrap().iter().filter_map(serde_json::Value::as_str).collect();
     let expected: Vec<&str> = ISOLATED.into_iter().chain([site.to_str().unwrap(), "--"]).collect();
     assert_eq!(arguments, expected);
 
