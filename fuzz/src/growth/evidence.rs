@@ -120,10 +120,12 @@ fn certificates(target: &str, like: &str) -> Vec<Shape> {
                 let part = sequence(&[&der(0x06, &[0x55, 0x04, 0x03]), &der(0x0c, b"x")]);
                 sequence(&[&der(
                     0x31,
-                    &many(size, |n| {
-                        let part = if n == 0 { part.clone() } else { sequence(&[&oid(n), &der(0x0c, b"x")]) };
-                        part
-                    }),
+                    &many(
+                        size,
+                        |n| {
+                            if n == 0 { part.clone() } else { sequence(&[&oid(n), &der(0x0c, b"x")]) }
+                        },
+                    ),
                 )])
             }),
         ),
