@@ -17,6 +17,8 @@ use crate::tcb::{Object, object};
 
 /// The longest evidence file that is read, in bytes.
 pub const MAX_LEN: usize = 4_194_304;
+/// The longest `args.toml` that is read, in bytes.
+pub const MAX_ARGUMENTS_LEN: usize = 65_536;
 /// The only version there is.
 pub const VERSION: u32 = 1;
 
@@ -47,8 +49,9 @@ impl Arguments {
     /// Reads `args.toml`.
     ///
     /// # Errors
-    /// [`Error::Malformed`] for anything but these fields.
+    /// [`Error::TooLarge`] above [`MAX_ARGUMENTS_LEN`]; [`Error::Malformed`] for anything but these fields.
     pub fn from_toml(text: &str) -> Result<Self, Error> {
+        Error::check_size("args.toml", text.as_bytes(), MAX_ARGUMENTS_LEN)?;
         toml::from_str(text).map_err(|e| Error::malformed("args.toml", "the arguments of spawn", e.message()))
     }
 
@@ -186,4 +189,16 @@ fn to_pem(der: &[u8]) -> String {
     }
     pem.push_str("-----END CERTIFICATE-----\n");
     pem
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_size_of_arguments_is_limited() {
+        let read = |length| Arguments::from_toml(&"#".repeat(length));
+        assert!(matches!(read(MAX_ARGUMENTS_LEN), Err(Error::Malformed { .. })));
+        assert!(matches!(read(MAX_ARGUMENTS_LEN + 1), Err(Error::TooLarge { .. })));
+    }
 }
