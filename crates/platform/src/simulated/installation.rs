@@ -267,7 +267,7 @@ fn read(directory: &Path) -> Result<Option<Keys>, Error> {
     Ok(Some(Keys { root_pem: authority.root_pem(), authority, machine, cpu_secret }))
 }
 
-/// Whether each certificate is the child of the one above, and the PCK's is that of this machine.
+/// Whether the root signed itself, each certificate is the child of the one above, and the PCK's is that of this machine.
 fn belong_together(authority: &Authority, machine: &Machine) -> Result<(), String> {
     let parse = |der: &[u8]| Certificate::parse(der).map_err(|error| error.to_string());
     let is_child = |child: &[u8], parent: &[u8], name: &str| {
@@ -277,6 +277,10 @@ fn belong_together(authority: &Authority, machine: &Machine) -> Result<(), Strin
     let root = authority.root_certificate();
     if !authority.is_simulated() {
         return Err(format!("an authority named {:?}", authority.prefix));
+    }
+    // Children are held against its key alone: without this, its other fields could be anything.
+    if is_child(root, root, "root").is_err() {
+        return Err("a root certificate that its own key did not sign".to_owned());
     }
     is_child(&authority.platform_ca.certificate, root, "Platform CA")?;
     is_child(&authority.processor_ca.certificate, root, "Processor CA")?;

@@ -143,6 +143,20 @@ fn files_of_two_installations_do_not_mix() {
 }
 
 #[test]
+fn a_root_that_is_no_longer_the_one_that_was_signed_is_refused() {
+    let (_home, directory) = installed();
+    let root = Installation::open(&directory).unwrap().root_pem().to_owned();
+    // Another object identifier in the issuer's name: still a well-formed certificate of the same key.
+    let changed = root.replacen("A1UEAw", "A1/EAw", 1);
+    assert_ne!(changed, root);
+    let path = directory.join("authority.pem");
+    let authority = fs::read_to_string(&path).unwrap();
+    assert!(authority.contains(&root));
+    fs::write(&path, authority.replace(&root, &changed)).unwrap();
+    assert!(damaged(&directory).contains("root certificate"));
+}
+
+#[test]
 fn another_version_is_refused() {
     let (_home, directory) = installed();
     let description = fs::read_to_string(directory.join("machine.toml")).unwrap();
