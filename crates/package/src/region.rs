@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::ops::Range;
-use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,9 +11,6 @@ use sha2::{Digest, Sha256};
 
 use crate::tape::Source;
 use crate::{Error, Result};
-
-/// Linux's `O_NONBLOCK`: opening a FIFO that took a file's place does not wait for a writer.
-const O_NONBLOCK: i32 = 0o4000;
 
 /// What a region is a part of.
 #[derive(Debug, Clone)]
@@ -40,27 +37,12 @@ impl Region {
 
     /// The whole of the file at `path`. Nothing but a regular file is opened: others wait, never end, or act.
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        let refuse = |metadata: &fs::Metadata| {
-            let kind = metadata.file_type();
-            let found = match () {
-                _ if kind.is_dir() => "a directory",
-                _ if kind.is_fifo() => "a FIFO",
-                _ if kind.is_socket() => "a socket",
-                _ => "a device",
-            };
-            let found = format!("{}, {found}", path.display());
-            Error::Package { expected: "a regular file".into(), found }
-        };
         let metadata = fs::metadata(path).map_err(Error::io("open", path))?;
         if !metadata.is_file() {
-            return Err(refuse(&metadata));
+            let found = format!("{}, {}", path.display(), outside::files::name(metadata.file_type()));
+            return Err(Error::Package { expected: "a regular file".into(), found });
         }
-        let file = File::options().read(true).custom_flags(O_NONBLOCK).open(path);
-        let file = file.map_err(Error::io("open", path))?;
-        let metadata = file.metadata().map_err(Error::io("read", path))?;
-        if !metadata.is_file() {
-            return Err(refuse(&metadata));
-        }
+        let file = outside::files::open(path).map_err(Error::io("open", path))?;
         Self::whole(file).map_err(Error::io("read", path))
     }
 
