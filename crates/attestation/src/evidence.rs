@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::certificate;
 use crate::collateral::{self, Collateral};
 use crate::error::Error;
-use crate::recognise::{Kind, kind_of, without_bom};
+use crate::recognise::{Kind, Oversized, check_size, kind_of, without_bom};
 use crate::signed_json::{Below, Shape, Unknown, passed_over};
 use crate::tcb::{Object, object};
 
@@ -124,12 +124,10 @@ impl Evidence {
     /// As [`Self::from_json`].
     pub fn from_json_noting(json: &[u8]) -> Result<(Self, Vec<String>), Error> {
         let wrong = |found| Error::malformed("evidence", "an evidence file of version 1", found);
-        if json.len() > MAX_LEN
-            && let kind @ (Kind::Tar | Kind::Compressed(_) | Kind::Elf) = kind_of(json)
-        {
-            return Err(wrong(kind.to_string()));
-        }
-        Error::check_size("evidence", json, MAX_LEN)?;
+        check_size("evidence", json, MAX_LEN).map_err(|error| match error {
+            Oversized::Named(kind) => wrong(kind.to_string()),
+            Oversized::Nameless(error) => error,
+        })?;
         let text = std::str::from_utf8(without_bom(json)).map_err(|_| wrong(kind_of(json).to_string()))?;
         let read = || {
             let names = passed_over(text, &SHAPE)?;

@@ -8,6 +8,7 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 
+use crate::error::Error;
 use crate::quote::{self, HEADER_LEN, Header, QE_VENDOR_INTEL};
 
 /// The byte order mark that some editors write in front of UTF-8 text.
@@ -161,6 +162,22 @@ pub fn kind_of(bytes: &[u8]) -> Kind {
         Ok(text) if !text.contains('\0') => textual(text.trim()),
         _ => Kind::Binary,
     }
+}
+
+/// Input that is longer than its reader takes.
+pub(crate) enum Oversized {
+    /// A file of another kind, which says more than a length.
+    Named(Kind),
+    /// Anything else.
+    Nameless(Error),
+}
+
+/// Refuses `bytes` longer than `limit`, by their kind where only another kind of file is that long.
+pub(crate) fn check_size(what: &'static str, bytes: &[u8], limit: usize) -> Result<(), Oversized> {
+    Error::check_size(what, bytes, limit).map_err(|error| match kind_of(bytes) {
+        kind @ (Kind::Tar | Kind::Compressed(_) | Kind::Elf) => Oversized::Named(kind),
+        _ => Oversized::Nameless(error),
+    })
 }
 
 /// `bytes` without a UTF-8 byte order mark in front.

@@ -17,6 +17,23 @@ fn correct_evidence_of_every_form_is_accepted() {
 }
 
 #[test]
+fn what_was_passed_over_is_told_and_which_collateral_was_used() {
+    let told = |name: &str| {
+        let case = corpus::other_spellings().into_iter().find(|case| case.name == name).unwrap();
+        let judgement = case.judge();
+        let collateral = judgement.collateral().unwrap();
+        assert_eq!((collateral.tcb_info_number, collateral.qe_identity_number), (17, 17), "{name}");
+        judgement.passed_over().to_vec()
+    };
+    assert_eq!(told("quote-in-base64url"), [""; 0]);
+    assert_eq!(told("collateral-with-the-quotes-pck-chain"), ["collateral: pck_certificate_chain"]);
+    assert_eq!(told("collateral-with-a-field-more"), ["collateral: more"]);
+    assert_eq!(told("evidence-whose-collateral-has-a-field-more"), ["collateral: more"]);
+    assert_eq!(told("tcb-info-with-a-field-more"), ["TCB info: note"]);
+    assert_eq!(told("qe-identity-with-a-field-more"), ["QE identity: note"]);
+}
+
+#[test]
 fn every_mutant_fails_exactly_what_it_breaks() {
     let mut wrong = Vec::new();
     for mutant in corpus::mutants() {
